@@ -1,0 +1,35 @@
+#ifndef PELLUCID_TOOLS_COMMAND_LINE_H_
+#define PELLUCID_TOOLS_COMMAND_LINE_H_
+
+#include <boost/program_options/options_description.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pellucid::cli {
+
+// What a subcommand's --help says, and the operands it takes.
+struct CommandSyntax {
+  std::string_view synopsis;          // "pellucid info [OPTION]... IMAGE"
+  std::string_view description;       // Lines of at most 78 columns.
+  std::vector<std::string> operands;  // Names of the operands, all required.
+};
+
+// Parses `arguments` (without the subcommand's name) and stores the option
+// values in the variables that `options` is bound to. Returns the operands, one
+// for each of syntax.operands, or nothing after printing --help (or -h), which
+// it adds. Long options cannot be abbreviated. Throws UsageError and
+// boost::program_options::error.
+std::optional<std::vector<std::string>> ParseCommandLine(
+    const CommandSyntax& syntax,
+    const boost::program_options::options_description& options,
+    const std::vector<std::string>& arguments);
+
+// `text` with control characters (of C0, DEL and C1 in UTF-8) written as \xNN:
+// names come from images and must not drive the terminal.
+std::string Printable(std::string_view text);
+
+}  // namespace pellucid::cli
+
+#endif  // PELLUCID_TOOLS_COMMAND_LINE_H_

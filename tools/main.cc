@@ -1,0 +1,162 @@
+// The `pellucid` program: picks the subcommand and turns errors into exit
+// codes.
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <array>
+#include <boost/program_options/errors.hpp>
+#include <cstdio>
+#include <exception>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/errors.h"
+#include "tools/command_line.h"
+#include "tools/export_command.h"
+#include "tools/file_descriptor.h"
+#include "tools/info_command.h"
+#include "tools/mistyped_word.h"
+#include "tools/mount_command.h"
+#include "tools/umount_command.h"
+
+// LeakSanitizer cannot look into a process that is not dumpable.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define PELLUCID_SANITIZED
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define PELLUCID_SANITIZED
+#endif
+#endif
+
+namespace pellucid::cli {
+namespace {
+
+struct Subcommand {
+  std::string_view name;
+  std::string_view summary;
+  int (*run)(const std::vector<std::string>& arguments);
+};
+
+constexpr std::array kSubcommands = {
+    Subcommand{"mount", "show the plaintext of an image as a file",
+               RunMountCommand},
+    Subcommand{"umount", "end a mount", RunUmountCommand},
+    Subcommand{"info", "print what the metadata of an image says",
+               RunInfoCommand},
+    Subcommand{"export", "copy the plaintext to a file or a pipe",
+               RunExportCommand},
+};
+
+void PrintHelp() {
+  fmt::print(
+      "Usage: pellucid SUBCOMMAND [OPTION]... ARGUMENT...\n\n"
+      "Shows the plaintext of an encrypted disk image as an ordinary file.\n\n"
+      "Subcommands:\n");
+  for (const Subcommand& subcommand : kSubcommands) {
+    fmt::print("  {:<8}{}\n", subcommand.name, subcommand.summary);
+  }
+  fmt::print(
+      "\nOptions:\n"
+      "  -h, --help    print this help and exit; `pellucid SUBCOMMAND --help`\n"
+      "                tells the options of one subcommand\n"
+      "  --version     print the version and exit\n");
+}
+
+[[noreturn]] void ThrowUnknownSubcommand(const std::string& word) {
+  std::vector<std::string_view> names;
+  for (const Subcommand& subcommand : kSubcommands) {
+    names.push_back(subcommand.name);
+  }
+  const std::string_view nearest = NearestWord(word, names);
+  throw UsageError(fmt::format(
+      "there is no subcommand '{}'{}", word,
+      nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)));
+}
+
+int RunSubcommand(const std::vector<std::string>& words) {
+  if (words.empty()) throw UsageError("a subcommand is missing");
+  if (words[0] == "-h" || words[0] == "--help") {
+    PrintHelp();
+    return 0;
+  }
+  if (words[0] == "--version") {
+    fmt::print("pellucid {}\n", PELLUCID_VERSION);
+    return 0;
+  }
+  for (const Subcommand& subcommand : kSubcommands) {
+    if (subcommand.name == words[0]) {
+      return subcommand.run({words.begin() + 1, words.end()});
+    }
+  }
+  ThrowUnknownSubcommand(words[0]);
+}
+
+// Files opened later must not land on 0, 1 or 2, where messages would be
+// written into them.
+void OccupyStandardStreams() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    if (fcntl(fd, F_GETFD) == -1) open("/dev/null", O_RDWR);
+  }
+}
+
+// Keys stay out of core dumps and away from debuggers of the same user.
+void ProtectMemory() {
+#ifndef PELLUCID_SANITIZED
+  const rlimit no_core = {0, 0};
+  setrlimit(RLIMIT_CORE, &no_core);
+  prctl(PR_SET_DUMPABLE, 0);
+#endif
+}
+
+void FlushOutput() {
+  if (std::fflush(stdout) != 0) ThrowIoError(errno, "standard output");
+}
+
+int Report(ExitCode exit_code, std::string_view text) {
+  fmt::print(stderr, "pellucid: {}\n", Printable(text));
+  return static_cast<int>(exit_code);
+}
+
+// The remedy that the program as a whole knows: where the options are listed.
+std::string WithHelpHint(std::string_view text,
+                         const std::vector<std::string>& words) {
+  for (const Subcommand& subcommand : kSubcommands) {
+    if (!words.empty() && words[0] == subcommand.name) {
+      return fmt::format("{} (see `pellucid {} --help`)", text,
+                         subcommand.name);
+    }
+  }
+  return fmt::format("{} (see `pellucid --help`)", text);
+}
+
+int Run(const std::vector<std::string>& words) {
+  try {
+    const int exit_code = RunSubcommand(words);
+    FlushOutput();
+    return exit_code;
+  } catch (const UsageError& error) {
+    return Report(error.exit_code(), WithHelpHint(error.what(), words));
+  } catch (const Error& error) {
+    return Report(error.exit_code(), error.what());
+  } catch (const boost::program_options::error& error) {
+    return Report(ExitCode::kUsage, WithHelpHint(error.what(), words));
+  } catch (const std::bad_alloc&) {
+    return Report(ExitCode::kFailure, "out of memory");
+  } catch (const std::exception& error) {
+    return Report(ExitCode::kFailure, error.what());
+  }
+}
+
+}  // namespace
+}  // namespace pellucid::cli
+
+int main(int argc, char** argv) {
+  pellucid::cli::OccupyStandardStreams();
+  pellucid::cli::ProtectMemory();
+  return pellucid::cli::Run({argv + (argc > 0 ? 1 : 0), argv + argc});
+}
