@@ -21,8 +21,7 @@ SecretBytes AntiForensicMerge(std::string_view hash,
 
 // The inverse, with stripes - 1 pieces of fresh random bytes from getrandom(2).
 SecretBytes AntiForensicSplit(std::string_view hash,
-                              std::span<const std::byte> key,
-                              uint32_t stripes);
+                              std::span<const std::byte> key, uint32_t stripes);
 
 }  // namespace pellucid::crypto
 
