@@ -11,9 +11,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <iterator>
-#include <ranges>
 
+#include "crypto/named_table.h"
 #include "crypto/unsupported_algorithm.h"
 
 namespace pellucid::crypto {
@@ -57,13 +56,7 @@ constexpr CipherEntry kCiphers[] = {
 };
 
 const CipherEntry& FindCipher(std::string_view name) {
-  const auto* entry = std::ranges::find(kCiphers, name, &CipherEntry::name);
-  if (entry == std::end(kCiphers)) {
-    throw UnsupportedAlgorithm(fmt::format(
-        "cipher \"{}\" is not supported (supported: {})", name,
-        fmt::join(kCiphers | std::views::transform(&CipherEntry::name), ", ")));
-  }
-  return *entry;
+  return FindByName(kCiphers, "cipher", name);
 }
 
 const CryptoPP::byte* AsCryptoPp(std::span<const std::byte> bytes) {

@@ -5,12 +5,12 @@
 
 #include <algorithm>
 #include <array>
-#include <iterator>
-#include <ranges>
 #include <utility>
+#include <vector>
 
 #include "crypto/block_cipher.h"
 #include "crypto/masked_mode.h"
+#include "crypto/named_table.h"
 #include "crypto/unsupported_algorithm.h"
 
 namespace pellucid::crypto {
@@ -156,13 +156,17 @@ constexpr ModeEntry kModes[] = {
 };
 
 const ModeEntry& FindMode(std::string_view name) {
-  const auto* entry = std::ranges::find(kModes, name, &ModeEntry::name);
-  if (entry == std::end(kModes)) {
-    throw UnsupportedAlgorithm(fmt::format(
-        "cipher mode \"{}\" is not supported (supported: {})", name,
-        fmt::join(kModes | std::views::transform(&ModeEntry::name), ", ")));
+  return FindByName(kModes, "cipher mode", name);
+}
+
+// What the cipher's keys make of a volume key in this mode.
+std::vector<size_t> VolumeKeySizes(std::string_view cipher,
+                                   const ModeEntry& mode) {
+  std::vector<size_t> sizes;
+  for (const size_t size : KeySizes(cipher)) {
+    sizes.push_back(mode.volume_key_size(size));
   }
-  return *entry;
+  return sizes;
 }
 
 }  // namespace
@@ -177,8 +181,7 @@ std::unique_ptr<CipherMode> MakeCipherMode(const CipherSpec& spec,
         spec.ToString(), spec.mode, spec.cipher, BlockSize(spec.cipher),
         spec.cipher));
   }
-  const auto key_sizes =
-      KeySizes(spec.cipher) | std::views::transform(mode.volume_key_size);
+  const std::vector<size_t> key_sizes = VolumeKeySizes(spec.cipher, mode);
   if (std::ranges::find(key_sizes, key.size()) == key_sizes.end()) {
     throw UnsupportedAlgorithm(fmt::format(
         "{}: cipher {} in mode {} takes no key of {} bytes (supported: {})",

@@ -5,13 +5,12 @@
 
 #include <algorithm>
 #include <cstring>
-#include <iterator>
-#include <ranges>
 #include <utility>
 
 #include "crypto/block_cipher.h"
 #include "crypto/byte_order.h"
 #include "crypto/hash.h"
+#include "crypto/named_table.h"
 #include "crypto/secret_bytes.h"
 #include "crypto/unsupported_algorithm.h"
 
@@ -151,14 +150,7 @@ constexpr IvEntry kIvGenerators[] = {
 };
 
 const IvEntry& FindIvGenerator(std::string_view name) {
-  const auto* entry = std::ranges::find(kIvGenerators, name, &IvEntry::name);
-  if (entry == std::end(kIvGenerators)) {
-    throw UnsupportedAlgorithm(fmt::format(
-        "IV generator \"{}\" is not supported (supported: {})", name,
-        fmt::join(kIvGenerators | std::views::transform(&IvEntry::name),
-                  ", ")));
-  }
-  return *entry;
+  return FindByName(kIvGenerators, "IV generator", name);
 }
 
 }  // namespace
