@@ -9,10 +9,13 @@
 
 #include <array>
 #include <boost/program_options/errors.hpp>
+#include <cerrno>
 #include <cstdio>
 #include <exception>
+#include <new>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include "engine/errors.h"
@@ -145,6 +148,8 @@ int Run(const std::vector<std::string>& words) {
     return Report(error.exit_code(), error.what());
   } catch (const boost::program_options::error& error) {
     return Report(ExitCode::kUsage, WithHelpHint(error.what(), words));
+  } catch (const std::system_error& error) {
+    return Report(ExitCode::kIoError, error.what());
   } catch (const std::bad_alloc&) {
     return Report(ExitCode::kFailure, "out of memory");
   } catch (const std::exception& error) {

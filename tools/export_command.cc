@@ -1,0 +1,226 @@
+#include "tools/export_command.h"
+
+#include <fmt/core.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <boost/program_options/options_description.hpp>
+#include <boost/program_options/value_semantic.hpp>
+#include <charconv>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <thread>
+
+#include "crypto/hash.h"
+#include "crypto/unsupported_algorithm.h"
+#include "engine/errors.h"
+#include "engine/open_image.h"
+#include "tools/byte_size.h"
+#include "tools/command_line.h"
+#include "tools/export_target.h"
+#include "tools/interrupt_watch.h"
+#include "tools/open_arguments.h"
+#include "tools/plaintext_copy.h"
+#include "tools/progress_bar.h"
+#include "tools/source_files.h"
+
+namespace pellucid::cli {
+namespace {
+
+namespace po = boost::program_options;
+
+constexpr unsigned kMaxThreads = 256;
+
+const CommandSyntax kSyntax = {
+    .synopsis = "pellucid export [OPTION]... IMAGE FILE|-",
+    .description =
+        "Copies the plaintext of IMAGE to FILE, or to standard output (-).\n"
+        "A new FILE can be read by its owner only. What the image does not\n"
+        "store, and longer runs of zeros, become holes in FILE.",
+    .operands = {"IMAGE", "FILE"},
+};
+
+struct ExportArguments {
+  OpenArguments open;
+  std::string offset;
+  std::string length;
+  std::string hash;
+  std::string threads;
+  bool no_sparse = false;
+  bool force = false;
+  bool quiet = false;
+
+  void AddTo(po::options_description& options);
+};
+
+void ExportArguments::AddTo(po::options_description& options) {
+  const auto text = [](std::string* value, const char* name) {
+    return po::value(value)->value_name(name);
+  };
+  options.add_options()                                                       //
+      ("offset", text(&offset, "N"), "begin at byte N; suffixes K, M, G, T")  //
+      ("length", text(&length, "N"), "copy N bytes, not all up to the end")   //
+      ("hash", text(&hash, "NAME"),
+       "print a hash of the copied bytes (sha256, ...) on standard output; "
+       "on standard error if the data goes to standard output")  //
+      ("no-sparse", po::bool_switch(&no_sparse),
+       "write zeros instead of holes")  //
+      ("force", po::bool_switch(&force),
+       "overwrite an existing FILE, or a block device")                    //
+      ("threads", text(&threads, "N"), "default: one for each processor")  //
+      ("quiet", po::bool_switch(&quiet), "show no progress bar");
+  open.AddTo(options);
+}
+
+unsigned ParseThreads(const std::string& text) {
+  if (text.empty()) {
+    return std::clamp(std::thread::hardware_concurrency(), 1u, kMaxThreads);
+  }
+  unsigned threads = 0;
+  const char* end = text.data() + text.size();
+  const auto [parsed_to, error] = std::from_chars(text.data(), end, threads);
+  if (error != std::errc() || parsed_to != end || threads == 0 ||
+      threads > kMaxThreads) {
+    throw UsageError(fmt::format(
+        "--threads takes a number from 1 to {}, not '{}'", kMaxThreads, text));
+  }
+  return threads;
+}
+
+std::unique_ptr<crypto::Hasher> ParseHash(const std::string& name) {
+  if (name.empty()) return nullptr;
+  try {
+    return crypto::MakeHasher(name);
+  } catch (const crypto::UnsupportedAlgorithm& error) {
+    throw UsageError(fmt::format("--hash {}: {}", name, error.what()));
+  }
+}
+
+// A part as the user asked for it, before the size of the image is known.
+struct WantedPart {
+  uint64_t offset = 0;
+  std::optional<uint64_t> length;
+};
+
+WantedPart ParsePart(const ExportArguments& arguments) {
+  WantedPart part;
+  if (!arguments.offset.empty()) {
+    part.offset = ParseByteSize("offset", arguments.offset);
+  }
+  if (!arguments.length.empty()) {
+    part.length = ParseByteSize("length", arguments.length);
+  }
+  return part;
+}
+
+ByteRange PartOf(uint64_t size, const WantedPart& wanted) {
+  if (wanted.offset > size) {
+    throw UsageError(
+        fmt::format("--offset {} is behind the end of the plaintext, which has "
+                    "{} bytes",
+                    wanted.offset, size));
+  }
+  const uint64_t rest = size - wanted.offset;
+  if (wanted.length.value_or(0) > rest) {
+    throw UsageError(fmt::format(
+        "--length {} reaches past the end: from byte {} on, the plaintext has "
+        "{} bytes",
+        *wanted.length, wanted.offset, rest));
+  }
+  return {.offset = wanted.offset, .length = wanted.length.value_or(rest)};
+}
+
+bool Exists(const std::string& path) {
+  std::error_code ignored;
+  return path == "-" || std::filesystem::exists(path, ignored);
+}
+
+ExportTargetOptions MakeTargetOptions(const ExportArguments& arguments,
+                                      const OpenOptions& open_options,
+                                      const std::string& path) {
+  ExportTargetOptions options;
+  options.path = path;
+  options.overwrite = arguments.force;
+  options.sparse = !arguments.no_sparse;
+  // A file that is yet to be made is none of the image's.
+  if (Exists(path)) options.sources = SourceFiles(DescribeImage(open_options));
+  return options;
+}
+
+// The line that `sha256sum` prints, and takes back with --check.
+void PrintHash(crypto::Hasher& hasher, const std::string& path) {
+  std::vector<std::byte> digest(hasher.digest_size());
+  hasher.Final(digest);
+  std::string line;
+  for (const std::byte byte : digest) {
+    line += fmt::format("{:02x}", static_cast<unsigned>(byte));
+  }
+  line += "  ";
+  bool escaped = false;
+  for (const char c : path) {
+    const bool special = c == '\n' || c == '\\';
+    escaped = escaped || special;
+    line += !special ? std::string(1, c) : c == '\n' ? "\\n" : "\\\\";
+  }
+  fmt::print(path == "-" ? stderr : stdout, "{}{}\n", escaped ? "\\" : "",
+             line);
+}
+
+void Copy(BlockDevice& image, ByteRange part, ExportTarget& target,
+          crypto::Hasher* hasher, const ExportArguments& arguments) {
+  // A stream is left at once: nothing is there to clean up, and its reader may
+  // be stuck.
+  std::optional<InterruptWatch> interrupts;
+  if (!target.is_stream()) interrupts.emplace();
+  ProgressBar bar(part.length, arguments.quiet);
+  PlaintextCopy copy(image, part, target, hasher);
+  copy.Run(ParseThreads(arguments.threads), [&](Progress progress) {
+    if (interrupts) InterruptWatch::Check();
+    bar.Show(progress);
+  });
+  if (interrupts) InterruptWatch::Check();
+  target.Finish();
+}
+
+}  // namespace
+
+int RunExportCommand(const std::vector<std::string>& words) {
+  ExportArguments arguments;
+  po::options_description options;
+  arguments.AddTo(options);
+  const auto operands = ParseCommandLine(kSyntax, options, words);
+  if (!operands) return 0;
+  const std::string& path = (*operands)[1];
+
+  OpenOptions open_options = arguments.open.ToOpenOptions();
+  open_options.image = (*operands)[0];
+  const WantedPart wanted = ParsePart(arguments);
+  ParseThreads(arguments.threads);
+  const std::unique_ptr<crypto::Hasher> hasher = ParseHash(arguments.hash);
+  const ExportTargetOptions target_options =
+      MakeTargetOptions(arguments, open_options, path);
+  // Before anybody has to type a passphrase.
+  CheckExportTarget(target_options);
+
+  const OpenedImage image =
+      OpenImage(open_options, *arguments.open.MakePassphraseSource());
+  const ByteRange part = PartOf(image.device->size(), wanted);
+  ExportTarget target(target_options, part.length);
+  try {
+    Copy(*image.device, part, target, hasher.get(), arguments);
+  } catch (const Interrupted& interrupted) {
+    target.Discard();
+    kill(getpid(), interrupted.signal);
+    return static_cast<int>(ExitCode::kFailure);
+  } catch (...) {
+    target.Discard();
+    throw;
+  }
+  if (hasher) PrintHash(*hasher, path);
+  return 0;
+}
+
+}  // namespace pellucid::cli

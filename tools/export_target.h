@@ -1,0 +1,70 @@
+#ifndef PELLUCID_TOOLS_EXPORT_TARGET_H_
+#define PELLUCID_TOOLS_EXPORT_TARGET_H_
+
+#include <sys/stat.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tools/file_descriptor.h"
+
+namespace pellucid::cli {
+
+struct ExportTargetOptions {
+  std::string path;        // "-" is standard output.
+  bool overwrite = false;  // May an existing file or a block device be written?
+  bool sparse = true;      // Leave holes in a regular file.
+  // The files that the plaintext comes from: none may be the target.
+  std::vector<std::filesystem::path> sources;
+};
+
+// Throws UsageError if `options` do not allow to write what is at their path.
+// Changes nothing.
+void CheckExportTarget(const ExportTargetOptions& options);
+
+// Where the plaintext goes: a regular file, a block device, or a stream (a
+// pipe, a terminal, a character device) that takes bytes in their order only.
+class ExportTarget {
+ public:
+  // Creates or opens the target and gives a regular file its length of `size`
+  // bytes. Throws UsageError and IoError.
+  ExportTarget(const ExportTargetOptions& options, uint64_t size);
+
+  // Must data come in order, from one thread at a time?
+  bool is_stream() const { return kind_ == Kind::kStream; }
+  // Do ranges that nobody writes read as zeros, so that holes can be left out?
+  bool is_sparse() const { return sparse_; }
+
+  // Writes at `offset`; a stream takes no notice of it. Throws IoError. Safe to
+  // call from many threads unless is_stream().
+  void Write(uint64_t offset, std::span<const std::byte> data);
+  void WriteZeros(uint64_t offset, uint64_t length);
+
+  // Everything is written. Throws IoError.
+  void Finish();
+
+  // Something failed: removes the file if it was not there before.
+  void Discard() noexcept;
+
+ private:
+  enum class Kind { kFile, kBlockDevice, kStream };
+
+  void OpenPath(const ExportTargetOptions& options);
+  void Prepare(uint64_t size);
+  // Lets the kernel zero a part of a block device; false if it cannot.
+  bool ZeroOnBlockDevice(uint64_t offset, uint64_t length);
+
+  std::string name_;
+  FileDescriptor file_;
+  Kind kind_ = Kind::kStream;
+  bool created_ = false;
+  bool sparse_ = false;
+};
+
+}  // namespace pellucid::cli
+
+#endif  // PELLUCID_TOOLS_EXPORT_TARGET_H_

@@ -1,0 +1,46 @@
+#include "tools/info_command.h"
+
+#include <fmt/core.h>
+
+#include <boost/program_options/options_description.hpp>
+#include <boost/program_options/value_semantic.hpp>
+
+#include "engine/open_image.h"
+#include "tools/command_line.h"
+#include "tools/info_json.h"
+#include "tools/info_text.h"
+#include "tools/open_arguments.h"
+
+namespace pellucid::cli {
+namespace {
+
+namespace po = boost::program_options;
+
+const CommandSyntax kSyntax = {
+    .synopsis = "pellucid info [OPTION]... IMAGE",
+    .description =
+        "Prints what the metadata of IMAGE and of its backing files says:\n"
+        "sizes, encryption, keyslots, snapshots. Asks for no passphrase.",
+    .operands = {"IMAGE"},
+};
+
+}  // namespace
+
+int RunInfoCommand(const std::vector<std::string>& words) {
+  OpenArguments arguments;
+  bool json = false;
+  po::options_description options;
+  options.add_options()("json", po::bool_switch(&json),
+                        "print JSON for programs");
+  arguments.AddTo(options);
+  const auto operands = ParseCommandLine(kSyntax, options, words);
+  if (!operands) return 0;
+
+  OpenOptions open_options = arguments.ToOpenOptions();
+  open_options.image = (*operands)[0];
+  const ImageInfo info = DescribeImage(open_options);
+  fmt::print("{}", json ? FormatInfoAsJson(info) : FormatInfoAsText(info));
+  return 0;
+}
+
+}  // namespace pellucid::cli

@@ -1,0 +1,98 @@
+#include "tools/info_json.h"
+
+#include <nlohmann/json.hpp>
+
+#include "tools/utc_date.h"
+
+namespace pellucid::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json TextOrNull(const std::string& text) {
+  return text.empty() ? Json(nullptr) : Json(text);
+}
+
+Json KeyslotToJson(const KeyslotInfo& keyslot) {
+  return {{"index", keyslot.index},
+          {"active", keyslot.active},
+          {"iterations", keyslot.iterations},
+          {"stripes", keyslot.stripes},
+          {"key_material_offset", keyslot.key_material_offset}};
+}
+
+Json LuksToJson(const std::optional<LuksInfo>& luks) {
+  if (!luks) return nullptr;
+  Json keyslots = Json::array();
+  for (const KeyslotInfo& keyslot : luks->keyslots) {
+    keyslots.push_back(KeyslotToJson(keyslot));
+  }
+  return {{"version", luks->version},
+          {"place", luks->place},
+          {"header_file", luks->header_file.string()},
+          {"header_offset", luks->header_offset},
+          {"uuid", luks->uuid},
+          {"cipher", luks->cipher},
+          {"mode", luks->mode},
+          {"hash", luks->hash},
+          {"key_bits", luks->key_bits},
+          {"payload_offset", luks->payload_offset},
+          {"keyslots", std::move(keyslots)}};
+}
+
+Json SnapshotToJson(const SnapshotInfo& snapshot) {
+  return {
+      {"id", snapshot.id},
+      {"name", snapshot.name},
+      {"date", FormatUtcDate(snapshot.date_seconds, snapshot.date_nanoseconds)},
+      {"virtual_size", snapshot.virtual_size},
+      {"vm_state_size", snapshot.vm_state_size},
+      {"vm_clock_nanoseconds", snapshot.vm_clock_nanoseconds}};
+}
+
+Json Qcow2ToJson(const std::optional<Qcow2Info>& qcow2) {
+  if (!qcow2) return nullptr;
+  Json snapshots = Json::array();
+  for (const SnapshotInfo& snapshot : qcow2->snapshots) {
+    snapshots.push_back(SnapshotToJson(snapshot));
+  }
+  return {{"version", qcow2->version},
+          {"cluster_size", qcow2->cluster_size},
+          {"refcount_bits", qcow2->refcount_bits},
+          {"extended_l2", qcow2->extended_l2},
+          {"lazy_refcounts", qcow2->lazy_refcounts},
+          {"dirty", qcow2->dirty},
+          {"corrupt", qcow2->corrupt},
+          {"compression", qcow2->compression},
+          {"encryption", qcow2->encryption},
+          {"luks", LuksToJson(qcow2->luks)},
+          {"backing_file", TextOrNull(qcow2->backing_file)},
+          {"backing_format", TextOrNull(qcow2->backing_format)},
+          {"data_file", TextOrNull(qcow2->data_file)},
+          {"data_file_raw", qcow2->data_file_raw},
+          {"bitmaps", qcow2->bitmaps},
+          {"snapshots", std::move(snapshots)}};
+}
+
+Json ImageToJson(const ImageInfo& info) {
+  return {{"file", info.file.string()},
+          {"format", info.format},
+          {"virtual_size", info.virtual_size},
+          {"file_size", info.file_size},
+          {"disk_size", info.disk_size},
+          {"qcow2", Qcow2ToJson(info.qcow2)},
+          {"luks", LuksToJson(info.luks)},
+          {"backing", info.backing ? ImageToJson(*info.backing) : nullptr},
+          {"backing_error", TextOrNull(info.backing_error)}};
+}
+
+}  // namespace
+
+std::string FormatInfoAsJson(const ImageInfo& info) {
+  constexpr bool kAsciiOnly = true;
+  return ImageToJson(info).dump(2, ' ', kAsciiOnly,
+                                Json::error_handler_t::replace) +
+         "\n";
+}
+
+}  // namespace pellucid::cli

@@ -1,0 +1,175 @@
+#include "tools/info_text.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <string_view>
+#include <vector>
+
+#include "tools/byte_size.h"
+#include "tools/command_line.h"
+#include "tools/utc_date.h"
+
+namespace pellucid::cli {
+namespace {
+
+// Collects lines at a depth of indentation.
+class InfoText {
+ public:
+  void AddImage(const ImageInfo& info);
+  std::string Take() { return std::move(text_); }
+
+ private:
+  void AddLine(std::string_view line) {
+    text_ += fmt::format("{:{}}{}\n", "", 2 * depth_, line);
+  }
+  void AddFact(std::string_view name, std::string_view value) {
+    AddLine(fmt::format("{:<12}{}", fmt::format("{}:", name), value));
+  }
+
+  void AddQcow2(const Qcow2Info& qcow2);
+  void AddLuks(const LuksInfo& luks);
+  void AddKeyslots(const std::vector<KeyslotInfo>& keyslots);
+  void AddSnapshots(const std::vector<SnapshotInfo>& snapshots);
+  void AddBacking(const ImageInfo& info);
+
+  std::string text_;
+  int depth_ = 0;
+};
+
+std::string DescribeFormat(const ImageInfo& info) {
+  if (!info.qcow2) return info.format;
+  const Qcow2Info& qcow2 = *info.qcow2;
+  return fmt::format("qcow2 version {}, {} clusters, {}-bit refcounts{}{}",
+                     qcow2.version, FormatByteSize(qcow2.cluster_size),
+                     qcow2.refcount_bits,
+                     qcow2.extended_l2 ? ", extended L2 entries" : "",
+                     qcow2.lazy_refcounts ? ", lazy refcounts" : "");
+}
+
+std::string DescribeEncryption(const ImageInfo& info) {
+  std::string text;
+  if (info.luks) {
+    text =
+        fmt::format("LUKS{}, header {}", info.luks->version, info.luks->place);
+  }
+  if (info.qcow2 && info.qcow2->encryption != "none") {
+    if (!text.empty()) text += "; below it ";
+    if (info.qcow2->encryption == "aes") {
+      text += "legacy AES of qcow2 (AES-128-CBC, no check of the passphrase)";
+    } else if (info.qcow2->luks) {
+      text += fmt::format("LUKS{}, header {}", info.qcow2->luks->version,
+                          info.qcow2->luks->place);
+    } else {
+      text += Printable(info.qcow2->encryption);
+    }
+  }
+  return text.empty() ? "none" : text;
+}
+
+void InfoText::AddImage(const ImageInfo& info) {
+  AddLine(Printable(info.file.string()));
+  ++depth_;
+  AddFact("format", DescribeFormat(info));
+  AddFact("plaintext", FormatExactByteSize(info.virtual_size));
+  AddFact("file",
+          fmt::format("{}, {} on disk", FormatExactByteSize(info.file_size),
+                      FormatByteSize(info.disk_size)));
+  AddFact("encryption", DescribeEncryption(info));
+  if (info.luks) AddLuks(*info.luks);
+  if (info.qcow2) AddQcow2(*info.qcow2);
+  AddBacking(info);
+  --depth_;
+}
+
+void InfoText::AddQcow2(const Qcow2Info& qcow2) {
+  if (qcow2.luks) AddLuks(*qcow2.luks);
+  AddFact("compression", Printable(qcow2.compression));
+  if (qcow2.dirty) {
+    AddFact("dirty", "yes: not closed properly, refcounts may be wrong");
+  }
+  if (qcow2.corrupt) AddFact("corrupt", "yes: marked as damaged");
+  if (!qcow2.data_file.empty()) {
+    AddFact("data file", fmt::format("{}{}", Printable(qcow2.data_file),
+                                     qcow2.data_file_raw ? " (raw)" : ""));
+  }
+  if (qcow2.bitmaps > 0) AddFact("bitmaps", std::to_string(qcow2.bitmaps));
+  AddSnapshots(qcow2.snapshots);
+}
+
+void InfoText::AddLuks(const LuksInfo& luks) {
+  ++depth_;
+  AddFact("header", fmt::format("byte {} of {}", luks.header_offset,
+                                Printable(luks.header_file.string())));
+  AddFact("UUID", Printable(luks.uuid));
+  AddFact("cipher", fmt::format("{}-{}, {}-bit key, hash {}",
+                                Printable(luks.cipher), Printable(luks.mode),
+                                luks.key_bits, Printable(luks.hash)));
+  AddFact("payload", fmt::format("from byte {}", luks.payload_offset));
+  AddKeyslots(luks.keyslots);
+  --depth_;
+}
+
+void InfoText::AddKeyslots(const std::vector<KeyslotInfo>& keyslots) {
+  const auto active = std::ranges::count_if(
+      keyslots, [](const KeyslotInfo& keyslot) { return keyslot.active; });
+  AddFact("keyslots", fmt::format("{} of {} in use", active, keyslots.size()));
+  ++depth_;
+  for (const KeyslotInfo& keyslot : keyslots) {
+    if (!keyslot.active) continue;
+    AddLine(fmt::format(
+        "{}: {} iterations, {} stripes, key material at byte {}", keyslot.index,
+        keyslot.iterations, keyslot.stripes, keyslot.key_material_offset));
+  }
+  --depth_;
+}
+
+void InfoText::AddSnapshots(const std::vector<SnapshotInfo>& snapshots) {
+  if (snapshots.empty()) return;
+  AddLine("snapshots:");
+  ++depth_;
+  size_t id_width = std::string_view("ID").size();
+  size_t name_width = std::string_view("NAME").size();
+  for (const SnapshotInfo& snapshot : snapshots) {
+    id_width = std::max(id_width, Printable(snapshot.id).size());
+    name_width = std::max(name_width, Printable(snapshot.name).size());
+  }
+  const auto add_row = [&](std::string_view id, std::string_view name,
+                           std::string_view date, std::string_view size) {
+    AddLine(fmt::format("{:<{}}  {:<{}}  {:<20}  {}", id, id_width, name,
+                        name_width, date, size));
+  };
+  add_row("ID", "NAME", "DATE", "SIZE");
+  for (const SnapshotInfo& snapshot : snapshots) {
+    add_row(Printable(snapshot.id), Printable(snapshot.name),
+            FormatUtcDate(snapshot.date_seconds),
+            FormatByteSize(snapshot.virtual_size));
+  }
+  --depth_;
+}
+
+void InfoText::AddBacking(const ImageInfo& info) {
+  if (info.qcow2 && !info.qcow2->backing_file.empty()) {
+    const std::string& format = info.qcow2->backing_format;
+    AddFact("backing",
+            fmt::format(
+                "{}{}", Printable(info.qcow2->backing_file),
+                format.empty() ? "" : fmt::format(" ({})", Printable(format))));
+  }
+  ++depth_;
+  if (info.backing) AddImage(*info.backing);
+  if (!info.backing_error.empty()) {
+    AddLine(fmt::format("not looked into: {}", Printable(info.backing_error)));
+  }
+  --depth_;
+}
+
+}  // namespace
+
+std::string FormatInfoAsText(const ImageInfo& info) {
+  InfoText text;
+  text.AddImage(info);
+  return text.Take();
+}
+
+}  // namespace pellucid::cli

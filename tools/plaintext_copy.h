@@ -1,0 +1,75 @@
+#ifndef PELLUCID_TOOLS_PLAINTEXT_COPY_H_
+#define PELLUCID_TOOLS_PLAINTEXT_COPY_H_
+
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <span>
+
+#include "crypto/hash.h"
+#include "engine/block_device.h"
+#include "tools/copy_pieces.h"
+#include "tools/export_target.h"
+#include "tools/progress_bar.h"
+
+namespace pellucid::cli {
+
+// Copies a range of an image to a target with several threads. Each takes the
+// next piece and reads (so decrypts) it into a buffer of its own. What needs
+// the bytes in order, a hash or a stream, is done by the thread whose turn it
+// is; writes to a file or a device need no turn.
+class PlaintextCopy {
+ public:
+  // Borrows everything. `hasher` may be null.
+  PlaintextCopy(BlockDevice& image, ByteRange range, ExportTarget& target,
+                crypto::Hasher* hasher);
+
+  // Copies with `threads` threads (at least 1) and calls `watch` from the
+  // calling thread about ten times a second. The first error of a thread, or
+  // what `watch` throws, ends the copy and is thrown. Call once.
+  void Run(unsigned threads, const std::function<void(Progress)>& watch);
+
+ private:
+  void WorkAndReport() noexcept;
+  void Work();
+  void CopyHole(const Piece& piece);
+  void CopyData(const Piece& piece, std::span<std::byte> buffer);
+  void WriteData(const Piece& piece, std::span<const std::byte> bytes);
+  void HashZeros(uint64_t length);
+
+  // False if the copy ended before the turn of `sequence` came.
+  bool WaitForTurn(uint64_t sequence);
+  void PassTurn();
+  void Stop();
+
+  uint64_t TargetOffset(uint64_t image_offset) const {
+    return image_offset - range_.offset;
+  }
+
+  BlockDevice& image_;
+  const ByteRange range_;
+  ExportTarget& target_;
+  crypto::Hasher* const hasher_;  // Used by the thread whose turn it is.
+  const bool ordered_;
+  PieceSource pieces_;
+
+  std::atomic<bool> stopped_ = false;
+  std::atomic<uint64_t> position_ = 0;
+  std::atomic<uint64_t> copied_ = 0;
+
+  std::mutex mutex_;
+  // Signalled when turn_, stopped_ or working_ changes.
+  std::condition_variable changed_;
+  // Guarded by mutex_:
+  uint64_t turn_ = 0;     // The sequence number of the piece whose turn it is.
+  unsigned working_ = 0;  // Threads that have not ended.
+  std::exception_ptr error_;
+};
+
+}  // namespace pellucid::cli
+
+#endif  // PELLUCID_TOOLS_PLAINTEXT_COPY_H_
