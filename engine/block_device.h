@@ -38,6 +38,11 @@ class BlockDevice {
   virtual Extent ExtentAt(uint64_t offset, uint64_t max_length) = 0;
 };
 
+// Reads what the device has of the range; the rest, behind its end, is zeros.
+// Throws as Read() does.
+void ReadZeroPadded(BlockDevice& device, uint64_t offset,
+                    std::span<std::byte> out);
+
 }  // namespace pellucid
 
 #endif  // PELLUCID_ENGINE_BLOCK_DEVICE_H_

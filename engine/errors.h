@@ -6,7 +6,8 @@
 
 namespace pellucid {
 
-// The process exit codes of every subcommand; documented in pellucid(1), stable.
+// The process exit codes of every subcommand; documented in pellucid(1),
+// stable.
 enum class ExitCode : int {
   kOk = 0,
   kFailure = 1,          // Anything that has no code of its own.

@@ -30,10 +30,10 @@ struct OpenOptions {
   ContainerFormat format = ContainerFormat::kAuto;
   ContainerFormat header_format = ContainerFormat::kAuto;
   Encryption encryption = Encryption::kAuto;
-  std::string snapshot;          // Name or id; empty for the active state.
+  std::string snapshot;             // Name or id; empty for the active state.
   std::optional<unsigned> keyslot;  // Try only this one.
-  bool allow_backing = true;  // May files that the image names be opened?
-  bool force_share = false;   // Read although another program writes.
+  bool allow_backing = true;        // May files that the image names be opened?
+  bool force_share = false;         // Read although another program writes.
 };
 
 struct OpenedImage {
@@ -44,7 +44,8 @@ struct OpenedImage {
 // Builds the stack of devices that `options` describe and unlocks it.
 // Read-only: no byte and, where the host lets us, no timestamp of any file
 // changes. Throws every kind of Error.
-OpenedImage OpenImage(const OpenOptions& options, PassphraseSource& passphrases);
+OpenedImage OpenImage(const OpenOptions& options,
+                      PassphraseSource& passphrases);
 
 // Reads the metadata only: needs no passphrase. Throws every kind of Error but
 // WrongPassphrase; trouble with a backing file lands in `backing_error`.

@@ -1,0 +1,125 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "engine/errors.h"
+#include "engine/image_layers.h"
+#include "engine/luks/unlock.h"
+#include "engine/open_image.h"
+
+namespace pellucid {
+namespace {
+
+uint64_t DiskSizeOf(const FileDevice& file) {
+  return static_cast<uint64_t>(file.host_stat().st_blocks) * 512;
+}
+
+Qcow2Info DescribeQcow2(const ImageLayer& layer) {
+  const qcow2::Header& header = *layer.qcow2;
+  Qcow2Info info;
+  info.version = header.version;
+  info.cluster_size = header.cluster_size();
+  info.refcount_bits = 1U << header.refcount_order;
+  info.extended_l2 = header.has(qcow2::kExtendedL2);
+  info.lazy_refcounts =
+      (header.compatible_features & qcow2::kLazyRefcounts) != 0;
+  info.dirty = header.has(qcow2::kDirty);
+  info.corrupt = header.has(qcow2::kCorrupt);
+  info.compression = header.compression_type == qcow2::CompressionType::kZstd
+                         ? "zstd"
+                         : "zlib";
+  constexpr std::array kMethods = {"none", "aes", "luks"};
+  info.encryption = kMethods.at(static_cast<size_t>(header.crypt_method));
+  if (layer.embedded_luks) {
+    info.luks = luks::Describe(*layer.embedded_luks, "embedded");
+  }
+  info.backing_file = header.backing_file;
+  info.backing_format = header.backing_format;
+  if (header.has(qcow2::kExternalDataFile)) {
+    info.data_file = header.data_file;
+    info.data_file_raw =
+        (header.autoclear_features & qcow2::kRawExternalData) != 0;
+  }
+  if ((header.autoclear_features & qcow2::kBitmapsConsistent) != 0) {
+    info.bitmaps = header.nb_bitmaps;
+  }
+  for (const qcow2::Snapshot& snapshot : layer.snapshots) {
+    info.snapshots.push_back(snapshot.info);
+  }
+  return info;
+}
+
+ImageInfo DescribeLayer(const ImageLayer& layer) {
+  ImageInfo info;
+  info.file = layer.path;
+  info.format = layer.qcow2 ? "qcow2" : "raw";
+  info.file_size = layer.file->size();
+  info.disk_size = DiskSizeOf(*layer.file);
+  if (layer.data_file) info.disk_size += DiskSizeOf(*layer.data_file);
+  info.virtual_size = layer.file->size();
+  if (layer.qcow2) {
+    info.virtual_size = layer.shown_snapshot
+                            ? layer.shown_snapshot->info.virtual_size
+                            : layer.qcow2->size;
+    info.qcow2 = DescribeQcow2(layer);
+  }
+  if (layer.luks_volume) {
+    info.luks = luks::Describe(*layer.luks_volume, "in place");
+    info.virtual_size -= layer.luks_volume->payload_begin();
+  }
+  info.backing_error = layer.backing_error;
+  if (layer.backing) {
+    info.backing = std::make_unique<ImageInfo>(DescribeLayer(*layer.backing));
+  }
+  return info;
+}
+
+// Adds the LUKS volume that `info` contains or, with a detached header, is.
+void AddLuksVolume(const luks::LocatedHeader& located, const std::string& place,
+                   ImageInfo& info) {
+  CheckLuksPayload(located, info.virtual_size, info.file.native());
+  info.luks = luks::Describe(located, place);
+  info.virtual_size -= located.payload_begin();
+  info.virtual_size -= info.virtual_size % luks::kSectorSize;
+}
+
+bool NeedsNoPassphrase(const ImageLayer& layer) {
+  for (const ImageLayer* l = &layer; l != nullptr; l = l->backing.get()) {
+    if (!l->backing_error.empty() || l->luks_volume) return false;
+    if (l->qcow2 && l->qcow2->crypt_method != qcow2::CryptMethod::kNone) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+ImageInfo DescribeImage(const OpenOptions& options) {
+  const auto open = [&](const std::filesystem::path& path,
+                        ContainerFormat format, const std::string& snapshot) {
+    return OpenLayers(path, format, snapshot, options, IfNamedFileFails::kNote);
+  };
+  auto layers = open(options.image, options.format, options.snapshot);
+  ImageInfo info = DescribeLayer(*layers);
+  const bool detached = !options.header.empty();
+  if (options.encryption == Encryption::kNone) return info;
+  auto holder = detached ? open(options.header, options.header_format, "")
+                         : std::move(layers);
+  // A LUKS header inside an encrypted container cannot be seen without a key.
+  if (!NeedsNoPassphrase(*holder)) return info;
+  const auto device = AssembleLayers(std::move(holder));
+  std::array<std::byte, 8> start{};
+  ReadZeroPadded(*device, 0, start);
+  if (!detached && luks::LuksVersion(start) == 0) return info;
+  const auto located = luks::ReadLuksHeader(
+      *device, 0, device->size(),
+      detached ? options.header.native() : options.image.native(),
+      /*payload_follows=*/!detached);
+  AddLuksVolume(located, detached ? "detached" : "in place", info);
+  return info;
+}
+
+}  // namespace pellucid

@@ -1,0 +1,296 @@
+#include "engine/image_layers.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <utility>
+
+#include "engine/errors.h"
+#include "engine/luks/luks_device.h"
+#include "engine/named_file.h"
+#include "engine/qcow2/qcow2_image.h"
+
+namespace pellucid {
+namespace {
+
+namespace fs = std::filesystem;
+
+// L2 tables of all layers together: enough for random reads over 64 GiB of the
+// top layer with 64 KiB clusters, and half of what is left for each below.
+constexpr uint64_t kL2CacheBytes = 16 << 20;
+constexpr uint64_t kMinL2CacheBytes = 256 << 10;
+
+// Containers that would be shown as they are if they were taken for raw.
+struct ForeignContainer {
+  const char* name;
+  size_t byte;
+  std::string_view magic;
+};
+constexpr std::array kForeignContainers = {
+    ForeignContainer{"VMDK", 0, "KDMV"},
+    ForeignContainer{"VMDK descriptor", 0, "# Disk DescriptorFile"},
+    ForeignContainer{"VHD", 0, "conectix"},
+    ForeignContainer{"VHDX", 0, "vhdxfile"},
+    ForeignContainer{"VDI", 64, "\x7f\x10\xda\xbe"},
+    ForeignContainer{"QED", 0, std::string_view("QED\0", 4)},
+    ForeignContainer{"Parallels", 0, "WithoutFreeSpace"},
+    ForeignContainer{"EWF", 0, "EVF\x09\x0d\x0a\xff"},
+};
+
+bool IsQcow2(FileDevice& file, ContainerFormat format) {
+  if (file.size() == 0) {
+    throw CorruptImage(
+        fmt::format("{}: is empty (0 bytes)", file.file().native()));
+  }
+  if (format == ContainerFormat::kRaw) return false;
+  std::array<std::byte, 512> buffer;
+  const std::span start =
+      std::span(buffer).first(std::min<uint64_t>(buffer.size(), file.size()));
+  file.Read(0, start);
+  if (qcow2::HasMagic(start)) return true;
+  if (format == ContainerFormat::kQcow2) {
+    throw CorruptImage(
+        fmt::format("{}: header field magic (byte 0) is not that of qcow2",
+                    file.file().native()));
+  }
+  const std::string_view text(reinterpret_cast<const char*>(start.data()),
+                              start.size());
+  for (const ForeignContainer& foreign : kForeignContainers) {
+    if (text.substr(std::min(foreign.byte, text.size()))
+            .starts_with(foreign.magic)) {
+      throw Unsupported(fmt::format(
+          "{}: is a {} image; convert it with qemu-img, or say --format raw to "
+          "see its bytes as they are",
+          file.file().native(), foreign.name));
+    }
+  }
+  return false;
+}
+
+ContainerFormat FormatNamed(const std::string& name) {
+  return name.empty()      ? ContainerFormat::kAuto
+         : name == "qcow2" ? ContainerFormat::kQcow2
+                           : ContainerFormat::kRaw;
+}
+
+class LayerOpener {
+ public:
+  LayerOpener(const OpenOptions& options, IfNamedFileFails if_named_file_fails)
+      : options_(options),
+        sharing_(options.force_share ? FileDevice::Sharing::kForced
+                                     : FileDevice::Sharing::kExclusive),
+        if_named_file_fails_(if_named_file_fails) {}
+
+  std::unique_ptr<ImageLayer> Open(const fs::path& path, ContainerFormat format,
+                                   const std::string& snapshot) {
+    auto layer = std::make_unique<ImageLayer>();
+    layer->path = path;
+    layer->file = FileDevice::Open(path, sharing_);
+    if (IsQcow2(*layer->file, format)) {
+      OpenQcow2(*layer, snapshot);
+    } else if (!snapshot.empty()) {
+      throw UsageError(fmt::format(
+          "{}: is not a qcow2 image and has no snapshots", path.native()));
+    }
+    return layer;
+  }
+
+ private:
+  void OpenQcow2(ImageLayer& layer, const std::string& snapshot) {
+    const std::string name = layer.path.native();
+    layer.qcow2 = qcow2::ReadHeader(*layer.file, name);
+    const qcow2::Header& header = *layer.qcow2;
+    layer.snapshots = qcow2::ReadSnapshots(*layer.file, name, header);
+    if (!snapshot.empty()) {
+      layer.shown_snapshot =
+          qcow2::FindSnapshot(layer.snapshots, snapshot, name);
+    }
+    if (header.crypto_header) {
+      layer.embedded_luks = luks::ReadLuksHeader(
+          *layer.file, header.crypto_header->offset,
+          header.crypto_header->length, name, /*payload_follows=*/false);
+    }
+    try {
+      if (header.has(qcow2::kExternalDataFile)) OpenDataFile(layer);
+      if (!header.backing_file.empty()) OpenBacking(layer);
+    } catch (const Error& error) {
+      if (if_named_file_fails_ == IfNamedFileFails::kThrow) throw;
+      layer.backing_error = error.what();
+    }
+  }
+
+  // Opens what `layer` names; an error says who named it.
+  template <typename OpenFile>
+  static auto Named(const ImageLayer& layer, const char* role,
+                    const std::string& name, OpenFile open) {
+    try {
+      return open();
+    } catch (const IoError& error) {
+      throw IoError(error.host_errno(),
+                    fmt::format("{}: its {} file \"{}\": {}",
+                                layer.path.native(), role, name, error.what()));
+    }
+  }
+
+  void CheckAllowed(const ImageLayer& layer, const char* role,
+                    const std::string& name) const {
+    if (options_.allow_backing) return;
+    throw UsageError(
+        fmt::format("{}: needs its {} file \"{}\", which --no-backing forbids",
+                    layer.path.native(), role, name));
+  }
+
+  void OpenDataFile(ImageLayer& layer) {
+    const std::string& name = layer.qcow2->data_file;
+    if (name.empty()) {
+      throw Unsupported(
+          fmt::format("{}: has an external data file but does not name it "
+                      "(no header extension 0x44415441)",
+                      layer.path.native()));
+    }
+    CheckAllowed(layer, "data", name);
+    const NamedFile named = ResolveNamedFile(name, "raw", layer.path);
+    layer.data_file = Named(layer, "data", name, [&] {
+      return FileDevice::Open(named.path, sharing_);
+    });
+  }
+
+  void OpenBacking(ImageLayer& layer) {
+    const std::string& name = layer.qcow2->backing_file;
+    CheckAllowed(layer, "backing", name);
+    const NamedFile named =
+        ResolveNamedFile(name, layer.qcow2->backing_format, layer.path);
+    CheckForLoop(layer, named.path);
+    layer.backing = Named(layer, "backing", name, [&] {
+      return Open(named.path, FormatNamed(named.format), "");
+    });
+    if (named.format == "luks") {
+      ImageLayer& volume = *layer.backing;
+      volume.luks_volume = luks::ReadLuksHeader(
+          *volume.file, 0, volume.file->size(), volume.path.native(),
+          /*payload_follows=*/true);
+      CheckLuksPayload(*volume.luks_volume, volume.file->size(),
+                       volume.path.native());
+    }
+  }
+
+  void CheckForLoop(const ImageLayer& layer, const fs::path& backing) {
+    const struct stat& own = layer.file->host_stat();
+    chain_.emplace_back(own.st_dev, own.st_ino);
+    struct stat next;
+    if (stat(backing.c_str(), &next) != 0) return;  // Opening it will tell.
+    if (std::ranges::find(chain_, std::pair(next.st_dev, next.st_ino)) ==
+        chain_.end()) {
+      return;
+    }
+    throw CorruptImage(fmt::format(
+        "{}: its backing file \"{}\" leads back to an image above it: the "
+        "chain is a loop",
+        layer.path.native(), layer.qcow2->backing_file));
+  }
+
+  const OpenOptions& options_;
+  const FileDevice::Sharing sharing_;
+  const IfNamedFileFails if_named_file_fails_;
+  std::vector<std::pair<dev_t, ino_t>> chain_;  // Images above, and this one.
+};
+
+// QEMU's legacy AES: AES-128-CBC with the passphrase itself as the key, cut or
+// filled with zeros to 16 bytes. Any passphrase is taken; nothing can check it.
+std::unique_ptr<crypto::SectorCipher> UnlockLegacyAes(
+    const std::string& layer, PassphraseSource& passphrases) {
+  const std::optional<crypto::SecretBytes> passphrase =
+      passphrases.Get(layer, 0);
+  if (!passphrase) {
+    throw WrongPassphrase(
+        fmt::format("{}: needs a passphrase (legacy AES)", layer));
+  }
+  crypto::SecretBytes key(16);
+  std::ranges::copy(
+      passphrase->bytes().first(std::min(key.size(), passphrase->size())),
+      key.bytes().begin());
+  passphrases.Accepted();
+  return crypto::MakeSectorCipher(
+      {.cipher = "aes", .mode = "cbc", .iv = "plain64", .iv_hash = ""},
+      key.bytes());
+}
+
+std::unique_ptr<BlockDevice> Assemble(std::unique_ptr<ImageLayer> layer,
+                                      uint64_t l2_cache_bytes) {
+  const std::string name = layer->path.native();
+  if (layer->luks_volume) {
+    return StackLuksVolume(std::move(layer->file), *layer->luks_volume,
+                           std::move(layer->cipher));
+  }
+  if (!layer->qcow2) return std::move(layer->file);
+  const uint64_t share = std::max(l2_cache_bytes / 2, kMinL2CacheBytes);
+  qcow2::Qcow2Image::Parts parts;
+  parts.file_name = name;
+  parts.file = std::move(layer->file);
+  parts.header = *layer->qcow2;
+  parts.snapshot = layer->shown_snapshot;
+  parts.data_file = std::move(layer->data_file);
+  if (layer->backing)
+    parts.backing = Assemble(std::move(layer->backing), share);
+  parts.cipher = std::move(layer->cipher);
+  parts.l2_cache_bytes = share;
+  return std::make_unique<qcow2::Qcow2Image>(std::move(parts));
+}
+
+}  // namespace
+
+std::unique_ptr<ImageLayer> OpenLayers(const fs::path& path,
+                                       ContainerFormat format,
+                                       const std::string& snapshot,
+                                       const OpenOptions& options,
+                                       IfNamedFileFails if_named_file_fails) {
+  return LayerOpener(options, if_named_file_fails).Open(path, format, snapshot);
+}
+
+void UnlockLayers(ImageLayer& top, std::optional<unsigned> keyslot,
+                  PassphraseSource& passphrases) {
+  for (ImageLayer* layer = &top; layer != nullptr;
+       layer = layer->backing.get(), keyslot.reset()) {
+    const std::string name = layer->path.native();
+    if (layer->embedded_luks) {
+      layer->cipher =
+          luks::Unlock(*layer->embedded_luks, name, keyslot, passphrases);
+    } else if (layer->luks_volume) {
+      layer->cipher =
+          luks::Unlock(*layer->luks_volume, name, keyslot, passphrases);
+    } else if (layer->qcow2 &&
+               layer->qcow2->crypt_method == qcow2::CryptMethod::kAes) {
+      layer->cipher = UnlockLegacyAes(name, passphrases);
+    }
+  }
+}
+
+std::unique_ptr<BlockDevice> AssembleLayers(std::unique_ptr<ImageLayer> top) {
+  return Assemble(std::move(top), kL2CacheBytes);
+}
+
+void CheckLuksPayload(const luks::LocatedHeader& located, uint64_t payload_size,
+                      const std::string& payload_name) {
+  if (located.payload_begin() < payload_size) return;
+  throw CorruptImage(fmt::format(
+      "{}: LUKS header field payload-offset (byte {}) is sector {}, behind the "
+      "end of {} ({} bytes): the payload is cut off, or the header belongs to "
+      "another volume or is a detached one (--header)",
+      located.file_name, located.offset + 104, located.header.payload_offset,
+      payload_name, payload_size));
+}
+
+std::unique_ptr<BlockDevice> StackLuksVolume(
+    std::unique_ptr<BlockDevice> payload, const luks::LocatedHeader& located,
+    std::unique_ptr<crypto::SectorCipher> cipher) {
+  const uint64_t begin = located.payload_begin();
+  const uint64_t available = payload->size() - begin;
+  const uint64_t length = available - available % cipher->sector_size();
+  return std::make_unique<luks::LuksDevice>(std::move(payload), begin, length,
+                                            std::move(cipher));
+}
+
+}  // namespace pellucid

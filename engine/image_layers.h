@@ -1,0 +1,69 @@
+#ifndef PELLUCID_ENGINE_IMAGE_LAYERS_H_
+#define PELLUCID_ENGINE_IMAGE_LAYERS_H_
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "crypto/sector_cipher.h"
+#include "engine/file_device.h"
+#include "engine/luks/unlock.h"
+#include "engine/open_image.h"
+#include "engine/qcow2/header.h"
+#include "engine/qcow2/snapshots.h"
+
+namespace pellucid {
+
+// One file of a backing chain, opened and checked but not yet unlocked.
+// Everything that can be refused without a passphrase has been.
+struct ImageLayer {
+  std::filesystem::path path;
+  std::unique_ptr<FileDevice> file;
+  std::optional<qcow2::Header> qcow2;  // Empty if raw.
+  std::optional<luks::LocatedHeader> embedded_luks;
+  std::vector<qcow2::Snapshot> snapshots;
+  std::optional<qcow2::Snapshot> shown_snapshot;
+  std::unique_ptr<FileDevice> data_file;
+  std::optional<luks::LocatedHeader> luks_volume;  // Of a raw layer that the
+                                                   // image above calls "luks".
+  std::unique_ptr<ImageLayer> backing;
+  std::string backing_error;  // Why `backing` is null although it is named.
+  std::unique_ptr<crypto::SectorCipher> cipher;  // Null until unlocked.
+};
+
+// What OpenLayers() does about a backing or data file that cannot be opened.
+enum class IfNamedFileFails { kThrow, kNote };
+
+// Opens `path` and all that it names, with the general options (allow_backing,
+// force_share) of `options`. Throws every kind of Error but WrongPassphrase.
+std::unique_ptr<ImageLayer> OpenLayers(const std::filesystem::path& path,
+                                       ContainerFormat format,
+                                       const std::string& snapshot,
+                                       const OpenOptions& options,
+                                       IfNamedFileFails if_named_file_fails);
+
+// Asks for the passphrase of each layer that encrypts by itself, from the top.
+// `keyslot` concerns the top layer only. Throws as luks::Unlock() does.
+void UnlockLayers(ImageLayer& top, std::optional<unsigned> keyslot,
+                  PassphraseSource& passphrases);
+
+// Puts the devices on top of each other; a layer without a cipher shows its
+// clusters as they are stored. Throws CorruptImage and IoError.
+std::unique_ptr<BlockDevice> AssembleLayers(std::unique_ptr<ImageLayer> top);
+
+// Refuses a payload that ends in front of where the header says it begins.
+// Throws CorruptImage, which calls it `payload_name`.
+void CheckLuksPayload(const luks::LocatedHeader& located, uint64_t payload_size,
+                      const std::string& payload_name);
+
+// Puts the plaintext of the LUKS volume that `located` describes on top of its
+// payload, which CheckLuksPayload() has accepted.
+std::unique_ptr<BlockDevice> StackLuksVolume(
+    std::unique_ptr<BlockDevice> payload, const luks::LocatedHeader& located,
+    std::unique_ptr<crypto::SectorCipher> cipher);
+
+}  // namespace pellucid
+
+#endif  // PELLUCID_ENGINE_IMAGE_LAYERS_H_

@@ -1,0 +1,230 @@
+#include "engine/qcow2/cluster_map.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "engine/big_endian.h"
+#include "engine/errors.h"
+
+namespace pellucid::qcow2 {
+namespace {
+
+// Bits 9 to 55 of L1 and standard L2 entries.
+constexpr uint64_t kOffsetMask = 0x00ff'ffff'ffff'fe00;
+constexpr uint64_t kCompressed = uint64_t{1} << 62;
+constexpr uint64_t kCopied = uint64_t{1} << 63;
+constexpr uint64_t kReadsAsZeros = 1;  // Standard L2 entries only.
+constexpr uint64_t kSubclusters = 32;
+
+// Joins `piece` to the run in front of it if one mapping can say both.
+bool Append(Mapping& run, const Mapping& piece) {
+  if (run.length == 0) {
+    run = piece;
+    return true;
+  }
+  if (run.kind != piece.kind || run.kind == ClusterKind::kCompressed) {
+    return false;
+  }
+  if (run.kind == ClusterKind::kData && run.host + run.length != piece.host) {
+    return false;
+  }
+  run.length += piece.length;
+  return true;
+}
+
+}  // namespace
+
+L1Table ReadL1Table(BlockDevice& file, uint64_t offset, uint32_t size) {
+  L1Table table{.offset = {offset}, .entries = std::vector<uint64_t>(size)};
+  if (size != 0)
+    file.Read(offset, std::as_writable_bytes(std::span(table.entries)));
+  for (uint64_t& entry : table.entries) entry = SwapBigEndian(entry);
+  return table;
+}
+
+ClusterMap::ClusterMap(BlockDevice& file, std::string file_name,
+                       const Header& header, L1Table l1,
+                       uint64_t l2_cache_bytes)
+    : file_name_(std::move(file_name)),
+      file_size_(file.size()),
+      version_(header.version),
+      cluster_bits_(header.cluster_bits),
+      cluster_size_(header.cluster_size()),
+      l2_coverage_(header.l2_coverage()),
+      extended_l2_(header.has(kExtendedL2)),
+      external_data_(header.has(kExternalDataFile)),
+      l1_(std::move(l1)),
+      // Never more than the image's tables need.
+      cache_(file, cluster_size_,
+             std::min(l2_cache_bytes, l1_.entries.size() * cluster_size_)) {}
+
+uint64_t ClusterMap::L2TableOf(uint64_t l1_index) const {
+  const uint64_t entry = l1_.entries.at(l1_index);
+  const uint64_t table = entry & kOffsetMask;
+  if (table == 0) return 0;
+  const auto corrupt = [&](const std::string& why) {
+    throw CorruptImage(
+        fmt::format("{}: L1 entry {} (byte {}) is {:#x}: {}", file_name_,
+                    l1_index, l1_.offset.value + l1_index * 8, entry, why));
+  };
+  if (table % cluster_size_ != 0) {
+    corrupt(
+        fmt::format("its L2 table is not at a multiple of the {}-byte "
+                    "cluster",
+                    cluster_size_));
+  }
+  if (table > file_size_ || cluster_size_ > file_size_ - table) {
+    corrupt(
+        fmt::format("its L2 table ends behind the {}-byte file", file_size_));
+  }
+  return table;
+}
+
+Mapping ClusterMap::Map(GuestOffset at, uint64_t max_length) {
+  Mapping run;
+  while (run.length < max_length) {
+    const uint64_t here = at.value + run.length;
+    const uint64_t in_table = here % l2_coverage_;
+    const uint64_t length =
+        std::min(max_length - run.length, l2_coverage_ - in_table);
+    const uint64_t table = L2TableOf(here / l2_coverage_);
+    if (table == 0) {
+      if (!Append(run, {.kind = ClusterKind::kUnallocated,
+                        .length = length,
+                        .host = {},
+                        .compressed_size = 0})) {
+        break;
+      }
+      continue;
+    }
+    // One table at a time bounds the work of a call.
+    if (run.length != 0) break;
+    if (!ExtendWithinTable({table}, in_table, length, run)) break;
+  }
+  return run;
+}
+
+bool ClusterMap::ExtendWithinTable(HostOffset table, uint64_t in_table,
+                                   uint64_t length, Mapping& run) {
+  std::array<uint64_t, 64> words;
+  const uint64_t entry_words = extended_l2_ ? 2 : 1;
+  uint64_t index = in_table / cluster_size_;
+  uint64_t in_cluster = in_table % cluster_size_;
+  while (length != 0) {
+    const HostOffset first = table + index * entry_words * 8;
+    const uint64_t wanted = (in_cluster + length - 1) / cluster_size_ + 1;
+    const uint64_t in_slice =
+        (cache_.slice_bytes() - first.value % cache_.slice_bytes()) / 8;
+    const uint64_t count =
+        std::min({wanted * entry_words, in_slice, words.size()}) / entry_words;
+    cache_.Read(first, std::span(words).first(count * entry_words));
+    for (uint64_t i = 0; i < count; ++i, ++index, in_cluster = 0) {
+      const Entry entry = {
+          .at = first + i * entry_words * 8,
+          .descriptor = words[i * entry_words],
+          .subclusters = extended_l2_ ? words[i * entry_words + 1] : 0};
+      while (in_cluster < cluster_size_ && length != 0) {
+        const Mapping piece = Decode(entry, in_cluster, length);
+        if (!Append(run, piece)) return false;
+        in_cluster += piece.length;
+        length -= piece.length;
+      }
+    }
+  }
+  return true;
+}
+
+Mapping ClusterMap::Decode(const Entry& entry, uint64_t in_cluster,
+                           uint64_t max_length) const {
+  const uint64_t rest = std::min(max_length, cluster_size_ - in_cluster);
+  if ((entry.descriptor & kCompressed) != 0) {
+    return DecodeCompressed(entry, rest);
+  }
+  const uint64_t piece_size =
+      extended_l2_ ? cluster_size_ / kSubclusters : cluster_size_;
+  const uint64_t subcluster = in_cluster / piece_size;
+  Mapping mapping;
+  mapping.kind = KindOf(entry, subcluster);
+  mapping.length = std::min(rest, piece_size - in_cluster % piece_size);
+  if (mapping.kind == ClusterKind::kData) {
+    mapping.host = {HostClusterOf(entry) + in_cluster};
+  }
+  return mapping;
+}
+
+ClusterKind ClusterMap::KindOf(const Entry& entry, uint64_t subcluster) const {
+  // With an external data file 0 is a place for data; the copied flag tells.
+  const bool has_cluster =
+      HostClusterOf(entry) != 0 ||
+      (external_data_ && (entry.descriptor & kCopied) != 0);
+  if (extended_l2_) {
+    const bool allocated = (entry.subclusters >> subcluster & 1) != 0;
+    const bool zero =
+        (entry.subclusters >> (kSubclusters + subcluster) & 1) != 0;
+    if (allocated && zero) {
+      CorruptEntry(entry, fmt::format("subcluster {} is both allocated and "
+                                      "zero in the bitmap {:#x}",
+                                      subcluster, entry.subclusters));
+    }
+    if (allocated && !has_cluster) {
+      CorruptEntry(entry, fmt::format("subcluster {} is allocated in the "
+                                      "bitmap {:#x} but there is no cluster",
+                                      subcluster, entry.subclusters));
+    }
+    return zero        ? ClusterKind::kZero
+           : allocated ? ClusterKind::kData
+                       : ClusterKind::kUnallocated;
+  }
+  if ((entry.descriptor & kReadsAsZeros) != 0) {
+    if (version_ < 3) {
+      CorruptEntry(entry, "the zero flag (bit 0) does not exist in version 2");
+    }
+    return ClusterKind::kZero;
+  }
+  return has_cluster ? ClusterKind::kData : ClusterKind::kUnallocated;
+}
+
+uint64_t ClusterMap::HostClusterOf(const Entry& entry) const {
+  const uint64_t offset = entry.descriptor & kOffsetMask;
+  if (offset % cluster_size_ != 0) {
+    CorruptEntry(entry, fmt::format("its cluster is not at a multiple of the "
+                                    "{}-byte cluster",
+                                    cluster_size_));
+  }
+  return offset;
+}
+
+Mapping ClusterMap::DecodeCompressed(const Entry& entry,
+                                     uint64_t length) const {
+  if (external_data_) {
+    CorruptEntry(entry,
+                 "a compressed cluster cannot be in an external data "
+                 "file");
+  }
+  // "Compressed Clusters Descriptor": x = 62 - (cluster_bits - 8).
+  const unsigned offset_bits = 62 - (cluster_bits_ - 8);
+  const uint64_t descriptor = entry.descriptor & (kCompressed - 1);
+  const uint64_t offset = descriptor & ((uint64_t{1} << offset_bits) - 1);
+  const uint64_t sectors = (descriptor >> offset_bits) + 1;
+  if (offset >= file_size_) {
+    CorruptEntry(entry, fmt::format("its compressed data begins behind the "
+                                    "{}-byte file",
+                                    file_size_));
+  }
+  return {.kind = ClusterKind::kCompressed,
+          .length = length,
+          .host = {offset},
+          .compressed_size = sectors * 512 - offset % 512};
+}
+
+void ClusterMap::CorruptEntry(const Entry& entry,
+                              const std::string& why) const {
+  throw CorruptImage(fmt::format("{}: L2 entry (byte {}) is {:#x}: {}",
+                                 file_name_, entry.at.value, entry.descriptor,
+                                 why));
+}
+
+}  // namespace pellucid::qcow2

@@ -1,0 +1,91 @@
+#ifndef PELLUCID_ENGINE_QCOW2_CLUSTER_MAP_H_
+#define PELLUCID_ENGINE_QCOW2_CLUSTER_MAP_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/block_device.h"
+#include "engine/qcow2/header.h"
+#include "engine/qcow2/l2_cache.h"
+#include "engine/qcow2/offsets.h"
+
+namespace pellucid::qcow2 {
+
+// An L1 table in host byte order, and where it stands in the file.
+struct L1Table {
+  HostOffset offset;
+  std::vector<uint64_t> entries;
+};
+
+// Reads `size` entries at `offset`, already checked by CheckTable().
+// Throws IoError.
+L1Table ReadL1Table(BlockDevice& file, uint64_t offset, uint32_t size);
+
+enum class ClusterKind {
+  kUnallocated,  // The backing file's content, or zeros without one.
+  kZero,
+  kData,
+  kCompressed,
+};
+
+// Where a run of guest bytes is. A kCompressed run lies in one cluster; a
+// kData run is contiguous in the host file.
+struct Mapping {
+  ClusterKind kind = ClusterKind::kUnallocated;
+  uint64_t length = 0;           // Guest bytes, never 0.
+  HostOffset host;               // kData: the first byte. kCompressed: where
+                                 // the cluster's compressed data begins.
+  uint64_t compressed_size = 0;  // kCompressed: bytes from `host`, an upper
+                                 // bound, as the format counts sectors.
+};
+
+// Resolves guest offsets through the L1 and L2 tables of one image state, the
+// active one or a snapshot's. Safe to call from many threads; takes no lock
+// while the L2 entries are in the cache.
+class ClusterMap {
+ public:
+  // Borrows `file`, which holds the tables and must outlive the map.
+  ClusterMap(BlockDevice& file, std::string file_name, const Header& header,
+             L1Table l1, uint64_t l2_cache_bytes);
+
+  // The run that begins at `at`, at most `max_length` (> 0) bytes of it; it
+  // may end early. Throws CorruptImage, naming the entry, and IoError.
+  Mapping Map(GuestOffset at, uint64_t max_length);
+
+ private:
+  struct Entry {
+    HostOffset at;  // Where the entry itself stands, for messages.
+    uint64_t descriptor;
+    uint64_t subclusters;  // The bitmap of an extended entry.
+  };
+
+  // Offset of the L2 table for L1 entry `l1_index`, 0 if it has none.
+  uint64_t L2TableOf(uint64_t l1_index) const;
+  // Appends what the entries from `in_table` on say to `run`; false if the run
+  // ends within `length` bytes.
+  bool ExtendWithinTable(HostOffset table, uint64_t in_table, uint64_t length,
+                         Mapping& run);
+  Mapping Decode(const Entry& entry, uint64_t in_cluster,
+                 uint64_t max_length) const;
+  Mapping DecodeCompressed(const Entry& entry, uint64_t length) const;
+  ClusterKind KindOf(const Entry& entry, uint64_t subcluster) const;
+  uint64_t HostClusterOf(const Entry& entry) const;
+  [[noreturn]] void CorruptEntry(const Entry& entry,
+                                 const std::string& why) const;
+
+  const std::string file_name_;
+  const uint64_t file_size_;
+  const uint32_t version_;
+  const uint32_t cluster_bits_;
+  const uint64_t cluster_size_;
+  const uint64_t l2_coverage_;
+  const bool extended_l2_;
+  const bool external_data_;
+  const L1Table l1_;
+  L2Cache cache_;
+};
+
+}  // namespace pellucid::qcow2
+
+#endif  // PELLUCID_ENGINE_QCOW2_CLUSTER_MAP_H_
