@@ -2,36 +2,77 @@
 
 #include <fmt/core.h>
 
+#include <boost/program_options/errors.hpp>
 #include <boost/program_options/parsers.hpp>
 #include <boost/program_options/positional_options.hpp>
 #include <boost/program_options/value_semantic.hpp>
 #include <boost/program_options/variables_map.hpp>
 #include <sstream>
 
-#include "engine/errors.h"
-
 namespace pellucid::cli {
 namespace {
 
 namespace po = boost::program_options;
 
+constexpr size_t kHelpColumns = 79;
+constexpr size_t kHelpIndent = 22;  // Where the descriptions begin.
+
+// "-f, --foreground", "--key-file FILE".
+std::string FormatOptionName(const po::option_description& option) {
+  std::string name = option.format_name();
+  // Boost writes "-f [ --foreground ]".
+  if (const size_t bracket = name.find(" [ "); bracket != std::string::npos) {
+    name.replace(bracket, 3, ", ");
+    name.resize(name.size() - 2);
+  }
+  const std::string parameter = option.format_parameter();
+  return parameter.empty() ? name : name + " " + parameter;
+}
+
+// One option with its description, wrapped between words.
+std::string FormatOption(const po::option_description& option) {
+  std::string text = "  " + FormatOptionName(option);
+  size_t column = text.size();
+  if (column + 2 > kHelpIndent) {
+    text += '\n';
+    column = 0;
+  }
+  text.append(kHelpIndent - column, ' ');
+  column = kHelpIndent;
+  std::istringstream words(option.description());
+  for (std::string word; words >> word;) {
+    if (column > kHelpIndent && column + 1 + word.size() > kHelpColumns) {
+      text += '\n';
+      text.append(kHelpIndent, ' ');
+      column = kHelpIndent;
+    } else if (column > kHelpIndent) {
+      text += ' ';
+      ++column;
+    }
+    text += word;
+    column += word.size();
+  }
+  return text + '\n';
+}
+
 void PrintHelp(const CommandSyntax& syntax,
                const po::options_description& options) {
-  std::ostringstream table;
-  table << options;
-  fmt::print("Usage: {}\n\n{}\n\n{}", syntax.synopsis, syntax.description,
-             table.str());
+  fmt::print("Usage: {}\n\n{}\n\nOptions:\n", syntax.synopsis,
+             syntax.description);
+  for (const auto& option : options.options()) {
+    fmt::print("{}", FormatOption(*option));
+  }
 }
 
 void CheckOperandCount(const CommandSyntax& syntax,
                        const std::vector<std::string>& operands) {
   if (operands.size() < syntax.operands.size()) {
-    throw UsageError(
+    throw po::error(
         fmt::format("{} is missing", syntax.operands[operands.size()]));
   }
   if (operands.size() > syntax.operands.size()) {
-    throw UsageError(fmt::format("'{}' is one argument too many",
-                                 operands[syntax.operands.size()]));
+    throw po::error(fmt::format("'{}' is one argument too many",
+                                operands[syntax.operands.size()]));
   }
 }
 
@@ -41,9 +82,11 @@ std::optional<std::vector<std::string>> ParseCommandLine(
     const CommandSyntax& syntax, const po::options_description& options,
     const std::vector<std::string>& arguments) {
   bool help = false;
-  po::options_description visible("Options");
-  visible.add(options).add_options()("help,h", po::bool_switch(&help),
-                                     "print this help and exit");
+  po::options_description help_option;
+  help_option.add_options()("help,h", po::bool_switch(&help),
+                            "print this help and exit");
+  po::options_description visible;
+  visible.add(options).add(help_option);
   std::vector<std::string> operands;
   po::options_description hidden;
   hidden.add_options()("operand", po::value(&operands));

@@ -19,7 +19,7 @@ struct CommandSyntax {
 // Parses `arguments` (without the subcommand's name) and stores the option
 // values in the variables that `options` is bound to. Returns the operands, one
 // for each of syntax.operands, or nothing after printing --help (or -h), which
-// it adds. Long options cannot be abbreviated. Throws UsageError and
+// it adds. Long options cannot be abbreviated. Throws
 // boost::program_options::error.
 std::optional<std::vector<std::string>> ParseCommandLine(
     const CommandSyntax& syntax,

@@ -53,16 +53,15 @@ class ExportTarget {
  private:
   enum class Kind { kFile, kBlockDevice, kStream };
 
-  void OpenPath(const ExportTargetOptions& options);
   void Prepare(uint64_t size);
   // Lets the kernel zero a part of a block device; false if it cannot.
   bool ZeroOnBlockDevice(uint64_t offset, uint64_t length);
 
   std::string name_;
-  FileDescriptor file_;
   Kind kind_ = Kind::kStream;
-  bool created_ = false;
+  bool created_ = false;  // Set while file_ is initialised: keep it before.
   bool sparse_ = false;
+  FileDescriptor file_;
 };
 
 }  // namespace pellucid::cli

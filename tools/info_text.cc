@@ -24,7 +24,7 @@ class InfoText {
     text_ += fmt::format("{:{}}{}\n", "", 2 * depth_, line);
   }
   void AddFact(std::string_view name, std::string_view value) {
-    AddLine(fmt::format("{:<12}{}", fmt::format("{}:", name), value));
+    AddLine(fmt::format("{:<13}{}", fmt::format("{}:", name), value));
   }
 
   void AddQcow2(const Qcow2Info& qcow2);

@@ -76,13 +76,14 @@ void PrintHelp() {
     names.push_back(subcommand.name);
   }
   const std::string_view nearest = NearestWord(word, names);
-  throw UsageError(fmt::format(
+  throw boost::program_options::error(fmt::format(
       "there is no subcommand '{}'{}", word,
       nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)));
 }
 
 int RunSubcommand(const std::vector<std::string>& words) {
-  if (words.empty()) throw UsageError("a subcommand is missing");
+  if (words.empty())
+    throw boost::program_options::error("a subcommand is missing");
   if (words[0] == "-h" || words[0] == "--help") {
     PrintHelp();
     return 0;
@@ -142,8 +143,6 @@ int Run(const std::vector<std::string>& words) {
     const int exit_code = RunSubcommand(words);
     FlushOutput();
     return exit_code;
-  } catch (const UsageError& error) {
-    return Report(error.exit_code(), WithHelpHint(error.what(), words));
   } catch (const Error& error) {
     return Report(error.exit_code(), error.what());
   } catch (const boost::program_options::error& error) {
