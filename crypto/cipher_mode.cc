@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "crypto/aes_xts.h"
 #include "crypto/block_cipher.h"
 #include "crypto/masked_mode.h"
 #include "crypto/named_table.h"
@@ -188,6 +189,7 @@ std::unique_ptr<CipherMode> MakeCipherMode(const CipherSpec& spec,
         spec.ToString(), spec.cipher, spec.mode, key.size(),
         fmt::join(key_sizes, ", ")));
   }
+  if (spec.cipher == "aes" && spec.mode == "xts") return MakeAesXtsMode(key);
   return mode.make(spec.cipher, key);
 }
 
