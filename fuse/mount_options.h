@@ -1,0 +1,45 @@
+#ifndef PELLUCID_FUSE_MOUNT_OPTIONS_H_
+#define PELLUCID_FUSE_MOUNT_OPTIONS_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace pellucid::fuse {
+
+// A direct read of 1 MiB is split by the kernel into requests of this size,
+// which several threads then decrypt at the same time.
+inline constexpr uint32_t kDefaultMaxRead = 256 * 1024;
+inline constexpr uint32_t kLeastMaxRead = 4 * 1024;
+// libfuse 3.14 exchanges at most 256 pages with the kernel at a time.
+inline constexpr uint32_t kGreatestMaxRead = 1024 * 1024;
+
+// What `-o` can say about a mount. Every mount is read-only.
+struct MountOptions {
+  bool allow_other = false;   // Users other than the owner may look inside.
+  bool allow_root = false;    // root may.
+  bool auto_unmount = false;  // fusermount3 unmounts when the process dies.
+  std::optional<uid_t> uid;   // Owner of the files; the mounting user without.
+  std::optional<gid_t> gid;   // Likewise.
+  std::optional<mode_t> umask;  // Permission bits that the files do not have.
+  std::string fsname;           // Source in /proc/mounts; empty for "pellucid".
+  uint32_t max_read = kDefaultMaxRead;  // Bytes in one read request.
+  // dev, nodev, noexec and the like, for mount(2).
+  std::vector<std::string> kernel_flags;
+};
+
+// Parses the values of every -o, each a list separated by commas; a backslash
+// before a comma or a backslash makes it part of a value. The last one wins.
+// Throws UsageError that names the option, and Unsupported for `rw`.
+MountOptions ParseMountOptions(const std::vector<std::string>& values);
+
+// The arguments that fuse_session_new() takes for `options`, without the
+// program's name.
+std::vector<std::string> LibfuseArguments(const MountOptions& options);
+
+}  // namespace pellucid::fuse
+
+#endif  // PELLUCID_FUSE_MOUNT_OPTIONS_H_

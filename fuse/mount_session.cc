@@ -1,0 +1,203 @@
+#include "fuse/mount_session.h"
+
+#include <fmt/core.h>
+#include <fuse_lowlevel.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdarg>
+#include <cstdio>
+#include <fstream>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "engine/errors.h"
+#include "fuse/plaintext_filesystem.h"
+#include "fuse/session_signals.h"
+
+namespace pellucid::fuse {
+namespace {
+
+constexpr char kFuseDevice[] = "/dev/fuse";
+constexpr char kFuseConfiguration[] = "/etc/fuse.conf";
+
+// Collects what libfuse says in this thread, instead of letting it print.
+class LibfuseMessages {
+ public:
+  LibfuseMessages() {
+    collected_ = &text_;
+    fuse_set_log_func(&LibfuseMessages::Collect);
+  }
+  LibfuseMessages(const LibfuseMessages&) = delete;
+  LibfuseMessages& operator=(const LibfuseMessages&) = delete;
+  ~LibfuseMessages() {
+    fuse_set_log_func(nullptr);
+    collected_ = nullptr;
+  }
+
+  // The messages on one line, without libfuse's own prefix.
+  std::string Text() const {
+    std::string text = text_;
+    while (!text.empty() && text.back() == '\n') text.pop_back();
+    std::replace(text.begin(), text.end(), '\n', ';');
+    constexpr std::string_view kPrefix = "fuse: ";
+    if (text.starts_with(kPrefix)) text.erase(0, kPrefix.size());
+    return text;
+  }
+
+ private:
+  __attribute__((format(printf, 2, 0))) static void Collect(fuse_log_level,
+                                                            const char* format,
+                                                            va_list arguments) {
+    char line[512];
+    std::vsnprintf(line, sizeof line, format, arguments);
+    if (collected_ != nullptr) {
+      *collected_ += line;
+    } else {
+      std::fputs(line, stderr);
+    }
+  }
+
+  static thread_local std::string* collected_;
+  std::string text_;
+};
+
+thread_local std::string* LibfuseMessages::collected_ = nullptr;
+
+bool UsersMayAllowOthers() {
+  std::ifstream file(kFuseConfiguration);
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with("user_allow_other")) return true;
+  }
+  return false;
+}
+
+// What the user can do about a mount that failed; starts with "; " if anything.
+std::string Remedy(const MountOptions& options) {
+  if (access(kFuseDevice, F_OK) != 0) {
+    return fmt::format(
+        "; {} is missing: load the kernel's fuse module "
+        "(modprobe fuse), or give the container that device",
+        kFuseDevice);
+  }
+  if (getuid() == 0) return "";
+  if (access(kFuseDevice, R_OK | W_OK) != 0) {
+    return fmt::format("; ask for read and write access to {} (mode 0666)",
+                       kFuseDevice);
+  }
+  if ((options.allow_other || options.allow_root) && !UsersMayAllowOthers()) {
+    return fmt::format("; for -o {} the line user_allow_other must stand in {}",
+                       options.allow_other ? "allow_other" : "allow_root",
+                       kFuseConfiguration);
+  }
+  return "; fusermount3 (package fuse3) must be installed set-user-id root, "
+         "and you need the right to write to the mountpoint";
+}
+
+// A libfuse session, mounted or not; unmounts and frees it at the end.
+class LibfuseSession {
+ public:
+  LibfuseSession(const MountOptions& options, PlaintextFilesystem& filesystem) {
+    std::vector<std::string> arguments = LibfuseArguments(options);
+    arguments.insert(arguments.begin(), "pellucid");
+    std::vector<char*> pointers;
+    for (std::string& argument : arguments) pointers.push_back(argument.data());
+    fuse_args args =
+        FUSE_ARGS_INIT(static_cast<int>(pointers.size()), pointers.data());
+    const LibfuseMessages messages;
+    const fuse_lowlevel_ops& operations = PlaintextFilesystem::Operations();
+    session_ =
+        fuse_session_new(&args, &operations, sizeof operations, &filesystem);
+    fuse_opt_free_args(&args);
+    if (session_ == nullptr) {
+      throw Error(ExitCode::kFailure,
+                  fmt::format("libfuse: {}", messages.Text()));
+    }
+  }
+  LibfuseSession(const LibfuseSession&) = delete;
+  LibfuseSession& operator=(const LibfuseSession&) = delete;
+  ~LibfuseSession() {
+    if (mounted_) fuse_session_unmount(session_);
+    fuse_session_destroy(session_);
+  }
+
+  void Mount(const Mountpoint& mountpoint, const MountOptions& options) {
+    const LibfuseMessages messages;
+    if (fuse_session_mount(session_, mountpoint.path.c_str()) != 0) {
+      const std::string reason = messages.Text();
+      throw Error(
+          ExitCode::kFailure,
+          fmt::format("{}: cannot mount{}{}{}", mountpoint.path.string(),
+                      reason.empty() ? "" : ": ", reason, Remedy(options)));
+    }
+    mounted_ = true;
+  }
+
+  // Returns 0 or a negated errno.
+  int Serve() {
+    // Two for each processor: one decrypts while another waits for the disk.
+    const unsigned threads =
+        std::clamp(2 * std::thread::hardware_concurrency(), 4U, 32U);
+    fuse_loop_config* const config = fuse_loop_cfg_create();
+    if (config == nullptr) return -ENOMEM;
+    fuse_loop_cfg_set_clone_fd(config, 1);
+    fuse_loop_cfg_set_max_threads(config, threads);
+    fuse_loop_cfg_set_idle_threads(config, threads);
+    const int result = fuse_session_loop_mt(session_, config);
+    fuse_loop_cfg_destroy(config);
+    return result;
+  }
+
+  void Exit() { fuse_session_exit(session_); }
+
+ private:
+  fuse_session* session_ = nullptr;
+  bool mounted_ = false;
+};
+
+}  // namespace
+
+MountSession::MountSession(std::unique_ptr<BlockDevice> device,
+                           const struct stat& image, Mountpoint mountpoint,
+                           MountOptions options, LogTarget log_target)
+    : device_(std::move(device)),
+      image_(image),
+      mountpoint_(std::move(mountpoint)),
+      options_(std::move(options)),
+      log_(log_target),
+      stop_fd_(eventfd(0, EFD_CLOEXEC)) {
+  if (stop_fd_ < 0) throw IoError(errno, "eventfd: no descriptor left");
+}
+
+MountSession::~MountSession() { close(stop_fd_); }
+
+void MountSession::Stop() { eventfd_write(stop_fd_, 1); }
+
+void MountSession::Run(const std::function<void()>& on_ready) {
+  const StopSignalsBlocked signals;
+  PlaintextFilesystem filesystem(*device_, image_, mountpoint_.kind, options_,
+                                 log_);
+  filesystem.set_on_ready(on_ready);
+  LibfuseSession session(options_, filesystem);
+  session.Mount(mountpoint_, options_);
+  int result = 0;
+  {
+    const StopWatch watch(signals, stop_fd_, [&] {
+      filesystem.Abandon();
+      session.Exit();
+    });
+    result = session.Serve();
+  }
+  if (result < 0) {
+    throw IoError(-result,
+                  fmt::format("{}: {}", kFuseDevice,
+                              std::generic_category().message(-result)));
+  }
+}
+
+}  // namespace pellucid::fuse

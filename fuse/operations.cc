@@ -1,0 +1,138 @@
+// The table of functions that libfuse calls, each of which hands its request to
+// the file system and lets no exception through.
+
+#include <fuse_lowlevel.h>
+
+#include <cerrno>
+
+#include "fuse/plaintext_filesystem.h"
+
+namespace pellucid::fuse {
+namespace {
+
+PlaintextFilesystem& FilesystemOf(fuse_req_t request) {
+  return *static_cast<PlaintextFilesystem*>(fuse_req_userdata(request));
+}
+
+// Calls `answer` with the file system that `request` is for. The name, offset
+// and size of the request are for the log.
+template <typename Answer>
+void Guard(fuse_req_t request, const char* name, uint64_t offset, uint64_t size,
+           const Answer& answer) noexcept {
+  PlaintextFilesystem& filesystem = FilesystemOf(request);
+  try {
+    answer(filesystem);
+  } catch (...) {
+    filesystem.ReplyException(request, name, offset, size);
+  }
+}
+
+void Init(void* filesystem, fuse_conn_info* connection) {
+  static_cast<PlaintextFilesystem*>(filesystem)->Init(*connection);
+}
+
+void Lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
+  Guard(request, "lookup", 0, 0, [&](PlaintextFilesystem& filesystem) {
+    filesystem.Lookup(request, parent, name);
+  });
+}
+
+void GetAttr(fuse_req_t request, fuse_ino_t inode, fuse_file_info*) {
+  Guard(request, "getattr", 0, 0, [&](PlaintextFilesystem& filesystem) {
+    filesystem.GetAttr(request, inode);
+  });
+}
+
+void SetAttr(fuse_req_t request, fuse_ino_t, struct stat*, int,
+             fuse_file_info*) {
+  fuse_reply_err(request, EROFS);
+}
+
+void Open(fuse_req_t request, fuse_ino_t inode, fuse_file_info* file) {
+  Guard(request, "open", 0, 0, [&](PlaintextFilesystem& filesystem) {
+    filesystem.Open(request, inode, *file);
+  });
+}
+
+void Read(fuse_req_t request, fuse_ino_t, size_t size, off_t offset,
+          fuse_file_info*) {
+  const auto start = static_cast<uint64_t>(offset);
+  Guard(request, "read", start, size, [&](PlaintextFilesystem& filesystem) {
+    filesystem.Read(request, size, start);
+  });
+}
+
+void Seek(fuse_req_t request, fuse_ino_t, off_t offset, int whence,
+          fuse_file_info*) {
+  // A negative offset becomes one past every end.
+  const auto start = static_cast<uint64_t>(offset);
+  Guard(request, "seek", start, 0, [&](PlaintextFilesystem& filesystem) {
+    filesystem.Seek(request, start, whence);
+  });
+}
+
+void OpenDir(fuse_req_t request, fuse_ino_t, fuse_file_info* file) {
+  Guard(request, "opendir", 0, 0, [&](PlaintextFilesystem& filesystem) {
+    filesystem.OpenDir(request, *file);
+  });
+}
+
+void ReadDir(fuse_req_t request, fuse_ino_t, size_t size, off_t offset,
+             fuse_file_info*) {
+  Guard(request, "readdir", 0, 0, [&](PlaintextFilesystem& filesystem) {
+    filesystem.ReadDir(request, size, offset, /*with_stat=*/false);
+  });
+}
+
+void ReadDirPlus(fuse_req_t request, fuse_ino_t, size_t size, off_t offset,
+                 fuse_file_info*) {
+  Guard(request, "readdir", 0, 0, [&](PlaintextFilesystem& filesystem) {
+    filesystem.ReadDir(request, size, offset, /*with_stat=*/true);
+  });
+}
+
+void StatFs(fuse_req_t request, fuse_ino_t) {
+  Guard(request, "statfs", 0, 0,
+        [&](PlaintextFilesystem& filesystem) { filesystem.StatFs(request); });
+}
+
+void GetXattr(fuse_req_t request, fuse_ino_t inode, const char* name,
+              size_t size) {
+  Guard(request, "getxattr", 0, 0, [&](PlaintextFilesystem& filesystem) {
+    filesystem.GetXattr(request, inode, name, size);
+  });
+}
+
+// The one attribute there is concerns nobody who copies files.
+void ListXattr(fuse_req_t request, fuse_ino_t, size_t size) {
+  if (size == 0) {
+    fuse_reply_xattr(request, 0);
+  } else {
+    fuse_reply_buf(request, nullptr, 0);
+  }
+}
+
+}  // namespace
+
+const fuse_lowlevel_ops& PlaintextFilesystem::Operations() {
+  static constexpr fuse_lowlevel_ops kOperations = [] {
+    fuse_lowlevel_ops operations = {};
+    operations.init = pellucid::fuse::Init;
+    operations.lookup = pellucid::fuse::Lookup;
+    operations.getattr = pellucid::fuse::GetAttr;
+    operations.setattr = pellucid::fuse::SetAttr;
+    operations.open = pellucid::fuse::Open;
+    operations.read = pellucid::fuse::Read;
+    operations.lseek = pellucid::fuse::Seek;
+    operations.opendir = pellucid::fuse::OpenDir;
+    operations.readdir = pellucid::fuse::ReadDir;
+    operations.readdirplus = pellucid::fuse::ReadDirPlus;
+    operations.statfs = pellucid::fuse::StatFs;
+    operations.getxattr = pellucid::fuse::GetXattr;
+    operations.listxattr = pellucid::fuse::ListXattr;
+    return operations;
+  }();
+  return kOperations;
+}
+
+}  // namespace pellucid::fuse

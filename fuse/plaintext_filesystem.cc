@@ -1,0 +1,288 @@
+#include "fuse/plaintext_filesystem.h"
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "engine/errors.h"
+#include "fuse/mount_table.h"
+#include "fuse/read_buffer.h"
+
+namespace pellucid::fuse {
+namespace {
+
+constexpr fuse_ino_t kRootInode = FUSE_ROOT_ID;
+constexpr fuse_ino_t kDiskInode = kRootInode + 1;
+constexpr char kDiskName[] = "disk";
+
+constexpr blksize_t kBlockSize = 4096;
+// "For ever": nothing here changes before the unmount.
+constexpr double kFinalTimeoutSeconds = 30 * 24 * 3600;
+constexpr double kEstimateTimeoutSeconds = 0.2;
+
+// Direct reads and read-ahead beyond this many requests wait in the kernel. The
+// default of 12 would be 3 MiB, less than one large read.
+constexpr unsigned kMaxBackgroundRequests = 128;
+constexpr unsigned kCongestionThreshold = kMaxBackgroundRequests * 3 / 4;
+
+// Bounds the time that one question about extents takes.
+constexpr uint64_t kGreatestExtentStep = uint64_t{64} << 30;
+// libfuse takes a lock to tell whether a request was interrupted.
+constexpr unsigned kExtentsBetweenInterruptChecks = 64;
+
+mode_t Permissions(mode_t all, mode_t owner_only, const MountOptions& options) {
+  if (options.umask) return all & ~*options.umask;
+  return options.allow_other ? all : owner_only;
+}
+
+// What the kernel is told of a host error. It takes ENOSYS to mean that the
+// request can never work and would not ask again.
+int ReplyErrno(const IoError& error) {
+  const int host_errno = error.host_errno();
+  const bool is_usable =
+      host_errno > 0 && host_errno != ENOSYS && host_errno != EINTR;
+  return is_usable ? host_errno : EIO;
+}
+
+}  // namespace
+
+PlaintextFilesystem::PlaintextFilesystem(BlockDevice& device,
+                                         const struct stat& image,
+                                         MountpointKind root,
+                                         const MountOptions& options,
+                                         ErrorLog& log)
+    : device_(device),
+      log_(log),
+      image_(image),
+      file_inode_(root == MountpointKind::kFile ? kRootInode : kDiskInode),
+      max_read_(options.max_read),
+      uid_(options.uid.value_or(getuid())),
+      gid_(options.gid.value_or(getgid())),
+      file_permissions_(Permissions(0444, 0400, options)),
+      directory_permissions_(Permissions(0555, 0500, options)),
+      blocks_(device, static_cast<uint64_t>(image.st_blocks)) {}
+
+void PlaintextFilesystem::Init(fuse_conn_info& connection) {
+  const auto want = [&](unsigned capabilities) {
+    connection.want |= connection.capable & capabilities;
+  };
+  want(FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
+       FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
+       FUSE_CAP_EXPLICIT_INVAL_DATA);
+  // What was just decrypted lies in memory that splice() would only copy.
+  connection.want &=
+      ~static_cast<unsigned>(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_SPLICE_READ |
+                             FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+  connection.max_read = max_read_;
+  connection.max_background = kMaxBackgroundRequests;
+  connection.congestion_threshold = kCongestionThreshold;
+  if (on_ready_) on_ready_();
+}
+
+fuse_entry_param PlaintextFilesystem::Entry(fuse_ino_t inode) {
+  fuse_entry_param entry = {};
+  entry.ino = inode;
+  entry.entry_timeout = kFinalTimeoutSeconds;
+  entry.attr_timeout = kFinalTimeoutSeconds;
+  struct stat& attributes = entry.attr;
+  attributes.st_ino = inode;
+  attributes.st_uid = uid_;
+  attributes.st_gid = gid_;
+  attributes.st_blksize = kBlockSize;
+  attributes.st_atim = image_.st_atim;
+  attributes.st_mtim = image_.st_mtim;
+  attributes.st_ctim = image_.st_ctim;
+  if (!IsFile(inode)) {
+    attributes.st_mode = S_IFDIR | directory_permissions_;
+    attributes.st_nlink = 2;
+    return entry;
+  }
+  attributes.st_mode = S_IFREG | file_permissions_;
+  attributes.st_nlink = 1;
+  attributes.st_size = static_cast<off_t>(device_.size());
+  const AllocationCount::Figure blocks = blocks_.Get();
+  attributes.st_blocks = static_cast<blkcnt_t>(blocks.blocks);
+  if (!blocks.is_final) entry.attr_timeout = kEstimateTimeoutSeconds;
+  return entry;
+}
+
+void PlaintextFilesystem::Lookup(fuse_req_t request, fuse_ino_t parent,
+                                 std::string_view name) {
+  if (IsFile(parent)) {
+    fuse_reply_err(request, ENOTDIR);
+    return;
+  }
+  fuse_entry_param entry = {};  // Inode 0: the kernel remembers "no such name".
+  entry.entry_timeout = kFinalTimeoutSeconds;
+  if (name == kDiskName) entry = Entry(file_inode_);
+  fuse_reply_entry(request, &entry);
+}
+
+void PlaintextFilesystem::GetAttr(fuse_req_t request, fuse_ino_t inode) {
+  const fuse_entry_param entry = Entry(inode);
+  fuse_reply_attr(request, &entry.attr, entry.attr_timeout);
+}
+
+void PlaintextFilesystem::Open(fuse_req_t request, fuse_ino_t inode,
+                               fuse_file_info& file) {
+  if (!IsFile(inode)) {
+    fuse_reply_err(request, EISDIR);
+    return;
+  }
+  if ((file.flags & O_ACCMODE) != O_RDONLY || (file.flags & O_TRUNC) != 0) {
+    fuse_reply_err(request, EROFS);
+    return;
+  }
+  file.keep_cache = 1;
+  file.noflush = 1;
+  fuse_reply_open(request, &file);
+}
+
+void PlaintextFilesystem::Read(fuse_req_t request, size_t size,
+                               uint64_t offset) {
+  const uint64_t end = device_.size();
+  const size_t length =
+      offset < end ? static_cast<size_t>(std::min<uint64_t>(size, end - offset))
+                   : 0;
+  const std::span<std::byte> buffer = ReadBufferOfThisThread(length);
+  if (length > 0) device_.Read(offset, buffer);
+  fuse_reply_buf(request, reinterpret_cast<const char*>(buffer.data()), length);
+}
+
+std::optional<uint64_t> PlaintextFilesystem::FindExtent(fuse_req_t request,
+                                                        uint64_t offset,
+                                                        bool hole) {
+  const uint64_t end = device_.size();
+  for (unsigned extents = 1; offset < end; ++extents) {
+    const Extent extent =
+        device_.ExtentAt(offset, std::min(end - offset, kGreatestExtentStep));
+    if (extent.is_hole == hole) return offset;
+    offset += extent.length;
+    if (abandoned_) return std::nullopt;
+    if (extents % kExtentsBetweenInterruptChecks == 0 &&
+        fuse_req_interrupted(request)) {
+      return std::nullopt;
+    }
+  }
+  return end;
+}
+
+void PlaintextFilesystem::Seek(fuse_req_t request, uint64_t offset,
+                               int whence) {
+  if (whence != SEEK_DATA && whence != SEEK_HOLE) {
+    fuse_reply_err(request, EINVAL);
+    return;
+  }
+  if (offset >= device_.size()) {
+    fuse_reply_err(request, ENXIO);
+    return;
+  }
+  const std::optional<uint64_t> found =
+      FindExtent(request, offset, whence == SEEK_HOLE);
+  if (!found) {
+    fuse_reply_err(request, EINTR);
+  } else if (whence == SEEK_DATA && *found == device_.size()) {
+    fuse_reply_err(request, ENXIO);
+  } else {
+    // The end of the file counts as a hole.
+    fuse_reply_lseek(request, static_cast<off_t>(*found));
+  }
+}
+
+void PlaintextFilesystem::OpenDir(fuse_req_t request, fuse_file_info& file) {
+  file.cache_readdir = 1;
+  file.keep_cache = 1;
+  fuse_reply_open(request, &file);
+}
+
+void PlaintextFilesystem::ReadDir(fuse_req_t request, size_t size, off_t offset,
+                                  bool with_stat) {
+  struct Name {
+    const char* name;
+    fuse_ino_t inode;
+  };
+  const std::array<Name, 3> names = {
+      {{".", kRootInode}, {"..", kRootInode}, {kDiskName, file_inode_}}};
+  std::vector<char> reply(size);
+  size_t used = 0;
+  for (auto i = static_cast<size_t>(offset); i < names.size(); ++i) {
+    const fuse_entry_param entry = Entry(names[i].inode);
+    char* const place = reply.data() + used;
+    const size_t room = reply.size() - used;
+    const auto next = static_cast<off_t>(i + 1);
+    const size_t needed =
+        with_stat ? fuse_add_direntry_plus(request, place, room, names[i].name,
+                                           &entry, next)
+                  : fuse_add_direntry(request, place, room, names[i].name,
+                                      &entry.attr, next);
+    if (needed > room) break;
+    used += needed;
+  }
+  fuse_reply_buf(request, reply.data(), used);
+}
+
+void PlaintextFilesystem::StatFs(fuse_req_t request) {
+  struct statvfs status = {};
+  status.f_bsize = kBlockSize;
+  status.f_frsize = kBlockSize;
+  status.f_blocks = (device_.size() + kBlockSize - 1) / kBlockSize;
+  status.f_files = file_inode_;
+  status.f_namemax = 255;
+  status.f_flag = ST_RDONLY;
+  fuse_reply_statfs(request, &status);
+}
+
+void PlaintextFilesystem::GetXattr(fuse_req_t request, fuse_ino_t inode,
+                                   std::string_view name, size_t size) {
+  if (inode != kRootInode || name != kServerPidAttribute) {
+    fuse_reply_err(request, ENODATA);
+    return;
+  }
+  const std::string value = std::to_string(getpid());
+  if (size == 0) {
+    fuse_reply_xattr(request, value.size());
+  } else if (size < value.size()) {
+    fuse_reply_err(request, ERANGE);
+  } else {
+    fuse_reply_buf(request, value.data(), value.size());
+  }
+}
+
+void PlaintextFilesystem::ReplyException(fuse_req_t request, const char* name,
+                                         uint64_t offset,
+                                         uint64_t size) noexcept {
+  int reply = EIO;
+  std::string reason;
+  try {
+    try {
+      throw;
+    } catch (const IoError& error) {
+      reply = ReplyErrno(error);
+      reason = error.what();
+    } catch (const std::bad_alloc&) {
+      reply = ENOMEM;
+      reason = "out of memory";
+    } catch (const std::exception& error) {
+      reason = error.what();
+    } catch (...) {
+      reason = "unexpected failure";
+    }
+    log_.Report(size > 0 ? fmt::format("{} of {} bytes at offset {}", name,
+                                       size, offset)
+                         : fmt::format("{} at offset {}", name, offset),
+                reason);
+  } catch (...) {
+    // Too little memory left to tell; the caller still gets its answer.
+  }
+  fuse_reply_err(request, reply);
+}
+
+}  // namespace pellucid::fuse

@@ -1,0 +1,99 @@
+#ifndef PELLUCID_TESTS_FUSE_MOUNT_FIXTURE_H_
+#define PELLUCID_TESTS_FUSE_MOUNT_FIXTURE_H_
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "engine/block_device.h"
+#include "fuse/mountpoint.h"
+
+namespace pellucid::fuse {
+
+// A folder that goes when the test does.
+class TemporaryFolder {
+ public:
+  TemporaryFolder();
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  ~TemporaryFolder();
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+// An open file that is closed at the end.
+class OpenFile {
+ public:
+  OpenFile(const std::filesystem::path& path, int flags);
+  OpenFile(const OpenFile&) = delete;
+  OpenFile& operator=(const OpenFile&) = delete;
+  ~OpenFile();
+  // -1 if it could not be opened; errno is then still that of open(2).
+  int fd() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+// The process id of a child that runs `body` and exits with what it returns,
+// or with 99 and a message if it throws.
+pid_t Fork(const std::function<int()>& body);
+
+// Waits for a child's end, at most some seconds; its status as waitpid(2) gives
+// it, or -1 if it still runs.
+int WaitForEnd(pid_t child);
+
+bool IsMounted(const std::filesystem::path& mountpoint);
+
+// Mounts devices in a child process, so that the server's end can be tested
+// too. A mount or a server that is left over fails the test.
+class MountTest : public ::testing::Test {
+ protected:
+  // The tests fail rather than skip where nothing can be mounted: a run that
+  // tests no mount must not look like one that did.
+  void SetUp() override;
+  void TearDown() override;
+
+  // Mounts `device` with the options of `-o`; returns when it is there. The
+  // server's messages go to log_file().
+  void Mount(std::unique_ptr<BlockDevice> device, MountpointKind kind,
+             const std::string& options = "ro");
+
+  // Asks the server to end with `signal` and gives its exit status.
+  int EndServer(int signal);
+  // Unmounts from outside and gives the server's exit status.
+  int Unmount();
+
+  // The file that shows the plaintext.
+  std::filesystem::path disk() const;
+  std::filesystem::path mountpoint() const;
+  std::filesystem::path log_file() const { return folder_.path() / "log"; }
+  std::string Log() const;
+  const std::filesystem::path& folder() const { return folder_.path(); }
+  // The status of the image file that the mount was given.
+  const struct stat& image() const { return image_; }
+  pid_t server() const { return server_; }
+  // Run by the server before it mounts; to become another user, say.
+  void set_before_mount(std::function<void()> action) {
+    before_mount_ = std::move(action);
+  }
+
+ private:
+  TemporaryFolder folder_;
+  struct stat image_ = {};
+  MountpointKind kind_ = MountpointKind::kFile;
+  std::function<void()> before_mount_;
+  pid_t server_ = -1;
+};
+
+}  // namespace pellucid::fuse
+
+#endif  // PELLUCID_TESTS_FUSE_MOUNT_FIXTURE_H_
