@@ -105,7 +105,10 @@ void InfoText::AddLuks(const LuksInfo& luks) {
   AddFact("cipher", fmt::format("{}-{}, {}-bit key, hash {}",
                                 Printable(luks.cipher), Printable(luks.mode),
                                 luks.key_bits, Printable(luks.hash)));
-  AddFact("payload", fmt::format("from byte {}", luks.payload_offset));
+  // In an embedded header the number means nothing.
+  if (luks.place != "embedded") {
+    AddFact("payload", fmt::format("from byte {}", luks.payload_offset));
+  }
   AddKeyslots(luks.keyslots);
   --depth_;
 }
