@@ -1,0 +1,135 @@
+#include "fuse/unmount.h"
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <spawn.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <vector>
+
+#include "engine/errors.h"
+#include "fuse/mount_table.h"
+#include "fuse/server_process.h"
+
+namespace pellucid::fuse {
+namespace {
+
+constexpr std::chrono::seconds kServerPatience{60};
+constexpr char kUnmountProgram[] = "fusermount3";
+
+[[noreturn]] void ThrowBusy(const std::filesystem::path& mountpoint) {
+  throw Error(
+      ExitCode::kFailure,
+      fmt::format("{0}: in use; close what is open there (`fuser -vm {0}` "
+                  "lists it), or unmount with --lazy",
+                  mountpoint.string()));
+}
+
+MountTableEntry FindOurMount(const std::filesystem::path& path) {
+  std::filesystem::path resolved;
+  try {
+    resolved = ResolveMountpoint(path);
+  } catch (const std::filesystem::filesystem_error& error) {
+    throw UsageError(
+        fmt::format("{}: {}", path.string(), error.code().message()));
+  }
+  const std::optional<MountTableEntry> mount = FindMount(resolved);
+  if (!mount) {
+    throw UsageError(fmt::format("{}: nothing is mounted here", path.string()));
+  }
+  if (mount->type != kFilesystemType) {
+    throw UsageError(
+        fmt::format("{}: not a mount of pellucid but of type {}; see umount(8)",
+                    path.string(), mount->type));
+  }
+  return *mount;
+}
+
+// Runs `arguments[0]` and returns its exit code; what it writes on standard
+// error ends up in `output`.
+int RunProgram(const std::vector<std::string>& arguments, std::string& output) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) throw IoError(errno, "no pipe left");
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
+  std::vector<char*> pointers;
+  for (const std::string& argument : arguments) {
+    pointers.push_back(const_cast<char*>(argument.c_str()));
+  }
+  pointers.push_back(nullptr);
+  pid_t child = 0;
+  const int error = posix_spawnp(&child, pointers[0], &actions, nullptr,
+                                 pointers.data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  close(ends[1]);
+  char piece[512];
+  ssize_t length = 0;
+  while (error == 0 && (length = read(ends[0], piece, sizeof piece)) != 0) {
+    if (length < 0 && errno != EINTR) break;
+    if (length > 0) output.append(piece, static_cast<size_t>(length));
+  }
+  close(ends[0]);
+  if (error != 0) {
+    throw IoError(
+        error, fmt::format("{}: {}; it is in the package fuse3", arguments[0],
+                           std::generic_category().message(error)));
+  }
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+void UnmountAsUser(const std::filesystem::path& mountpoint, UnmountMode mode) {
+  std::vector<std::string> arguments = {kUnmountProgram, "-u"};
+  if (mode == UnmountMode::kLazy) arguments.push_back("-z");
+  arguments.insert(arguments.end(), {"--", mountpoint.string()});
+  std::string output;
+  if (RunProgram(arguments, output) == 0) return;
+  if (output.find("busy") != std::string::npos) ThrowBusy(mountpoint);
+  while (!output.empty() && output.back() == '\n') output.pop_back();
+  throw Error(ExitCode::kFailure, fmt::format("{}: cannot unmount: {}",
+                                              mountpoint.string(), output));
+}
+
+// False if the kernel reserves it for root.
+bool UnmountAsRoot(const std::filesystem::path& mountpoint, UnmountMode mode) {
+  const int flags =
+      UMOUNT_NOFOLLOW | (mode == UnmountMode::kLazy ? MNT_DETACH : 0);
+  if (umount2(mountpoint.c_str(), flags) == 0) return true;
+  if (errno == EPERM) return false;
+  if (errno == EBUSY) ThrowBusy(mountpoint);
+  const int error = errno;
+  throw IoError(error,
+                fmt::format("{}: cannot unmount: {}", mountpoint.string(),
+                            std::generic_category().message(error)));
+}
+
+}  // namespace
+
+void Unmount(const std::filesystem::path& mountpoint, UnmountMode mode) {
+  const MountTableEntry mount = FindOurMount(mountpoint);
+  const std::optional<ServerProcess> server = mode == UnmountMode::kWhenIdle
+                                                  ? ServerProcess::Find(mount)
+                                                  : std::nullopt;
+  if (!UnmountAsRoot(mount.mountpoint, mode)) {
+    UnmountAsUser(mount.mountpoint, mode);
+  }
+  if (server && !server->WaitForEnd(kServerPatience)) {
+    throw Error(ExitCode::kFailure,
+                fmt::format("{}: unmounted, but the serving process {} has not "
+                            "ended yet and may hold the image",
+                            mountpoint.string(), server->pid()));
+  }
+}
+
+}  // namespace pellucid::fuse

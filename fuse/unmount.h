@@ -1,0 +1,21 @@
+#ifndef PELLUCID_FUSE_UNMOUNT_H_
+#define PELLUCID_FUSE_UNMOUNT_H_
+
+#include <filesystem>
+
+namespace pellucid::fuse {
+
+enum class UnmountMode {
+  kWhenIdle,  // Refused while a file is open.
+  kLazy,      // Open files stay usable; the server ends with the last of them.
+};
+
+// Ends the mount of pellucid at `mountpoint`. Unless lazy, it returns when the
+// serving process has ended, so that the image is free again. Never waits for a
+// server that does not answer. Throws UsageError if nothing of ours is mounted
+// there, Error with a remedy if it is in use, IoError.
+void Unmount(const std::filesystem::path& mountpoint, UnmountMode mode);
+
+}  // namespace pellucid::fuse
+
+#endif  // PELLUCID_FUSE_UNMOUNT_H_

@@ -1,0 +1,82 @@
+#include "tools/mount_command.h"
+
+#include <boost/program_options/options_description.hpp>
+#include <boost/program_options/value_semantic.hpp>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <utility>
+
+#include "engine/open_image.h"
+#include "fuse/background.h"
+#include "fuse/mount_options.h"
+#include "fuse/mount_session.h"
+#include "fuse/mountpoint.h"
+#include "tools/command_line.h"
+#include "tools/open_arguments.h"
+
+namespace pellucid::cli {
+namespace {
+
+namespace po = boost::program_options;
+
+const CommandSyntax kSyntax = {
+    .synopsis = "pellucid mount [OPTION]... IMAGE MOUNTPOINT",
+    .description =
+        "Shows the plaintext of IMAGE, read-only. If MOUNTPOINT is a regular\n"
+        "file the plaintext takes its place; in a directory it is the file\n"
+        "`disk`. Returns when it is there; `pellucid umount` ends it.\n"
+        "\n"
+        "Mount options: allow_other, allow_root, uid=N, gid=N, umask=OCTAL,\n"
+        "fsname=NAME, max_read=BYTES, auto_unmount, and those of mount(8) "
+        "such\n"
+        "as noexec and noatime.",
+    .operands = {"IMAGE", "MOUNTPOINT"},
+};
+
+// Says where the image is, whatever folder the reader of the mount table is in.
+std::string SourceName(const std::filesystem::path& image) {
+  return std::filesystem::absolute(image).lexically_normal().string();
+}
+
+}  // namespace
+
+int RunMountCommand(const std::vector<std::string>& words) {
+  OpenArguments arguments;
+  bool foreground = false;
+  std::vector<std::string> mount_option_lists;
+  po::options_description options;
+  options.add_options()  //
+      ("options,o", po::value(&mount_option_lists)->value_name("OPTION,..."),
+       "mount options; may be repeated")  //
+      ("foreground,f", po::bool_switch(&foreground),
+       "do not return before the unmount; messages go to standard error");
+  arguments.AddTo(options);
+  const auto operands = ParseCommandLine(kSyntax, options, words);
+  if (!operands) return 0;
+
+  OpenOptions open_options = arguments.ToOpenOptions();
+  open_options.image = (*operands)[0];
+  fuse::MountOptions mount_options =
+      fuse::ParseMountOptions(mount_option_lists);
+  if (mount_options.fsname.empty()) {
+    mount_options.fsname = SourceName(open_options.image);
+  }
+  const auto passphrases = arguments.MakePassphraseSource();
+  // Before the passphrase is asked for: it would have been typed in vain.
+  const fuse::Mountpoint mountpoint =
+      fuse::CheckMountpoint((*operands)[1], open_options.image);
+
+  const auto serve = [&](const std::function<void()>& on_ready) {
+    OpenedImage image = OpenImage(open_options, *passphrases);
+    fuse::MountSession session(std::move(image.device), image.image_stat,
+                               mountpoint, mount_options,
+                               foreground ? fuse::LogTarget::kStandardError
+                                          : fuse::LogTarget::kSystemLog);
+    session.Run(on_ready);
+    return 0;
+  };
+  return foreground ? serve([] {}) : fuse::RunInBackground(serve);
+}
+
+}  // namespace pellucid::cli
