@@ -28,7 +28,7 @@ void Argon2(Argon2Type type, std::span<const std::byte> passphrase,
   context.m_cost = cost.memory_kib;
   context.lanes = cost.lanes;
   context.threads =
-      std::clamp(std::thread::hardware_concurrency(), 1U, cost.lanes);
+      std::max(std::min(std::thread::hardware_concurrency(), cost.lanes), 1U);
   context.version = ARGON2_VERSION_13;
   context.flags = ARGON2_DEFAULT_FLAGS;
   const int result =

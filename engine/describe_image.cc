@@ -6,7 +6,7 @@
 
 #include "engine/errors.h"
 #include "engine/image_layers.h"
-#include "engine/luks/unlock.h"
+#include "engine/luks/located_header.h"
 #include "engine/open_image.h"
 
 namespace pellucid {
@@ -33,7 +33,7 @@ Qcow2Info DescribeQcow2(const ImageLayer& layer) {
   constexpr std::array kMethods = {"none", "aes", "luks"};
   info.encryption = kMethods.at(static_cast<size_t>(header.crypt_method));
   if (layer.embedded_luks) {
-    info.luks = luks::Describe(*layer.embedded_luks, "embedded");
+    info.luks = luks::Describe(*layer.embedded_luks, luks::Place::kEmbedded);
   }
   info.backing_file = header.backing_file;
   info.backing_format = header.backing_format;
@@ -66,23 +66,15 @@ ImageInfo DescribeLayer(const ImageLayer& layer) {
     info.qcow2 = DescribeQcow2(layer);
   }
   if (layer.luks_volume) {
-    info.luks = luks::Describe(*layer.luks_volume, "in place");
-    info.virtual_size -= layer.luks_volume->payload_begin();
+    info.luks = luks::Describe(*layer.luks_volume, luks::Place::kInPlace);
+    info.virtual_size =
+        luks::PlaintextBytes(layer.luks_volume->header, info.file_size);
   }
   info.backing_error = layer.backing_error;
   if (layer.backing) {
     info.backing = std::make_unique<ImageInfo>(DescribeLayer(*layer.backing));
   }
   return info;
-}
-
-// Adds the LUKS volume that `info` contains or, with a detached header, is.
-void AddLuksVolume(const luks::LocatedHeader& located, const std::string& place,
-                   ImageInfo& info) {
-  CheckLuksPayload(located, info.virtual_size, info.file.native());
-  info.luks = luks::Describe(located, place);
-  info.virtual_size -= located.payload_begin();
-  info.virtual_size -= info.virtual_size % luks::kSectorSize;
 }
 
 bool NeedsNoPassphrase(const ImageLayer& layer) {
@@ -111,14 +103,15 @@ ImageInfo DescribeImage(const OpenOptions& options) {
   // A LUKS header inside an encrypted container cannot be seen without a key.
   if (!NeedsNoPassphrase(*holder)) return info;
   const auto device = AssembleLayers(std::move(holder));
-  std::array<std::byte, 8> start{};
-  ReadZeroPadded(*device, 0, start);
-  if (!detached && luks::LuksVersion(start) == 0) return info;
+  if (!detached && !luks::IsLuksVolume(*device)) return info;
+  const luks::Place place =
+      detached ? luks::Place::kDetached : luks::Place::kInPlace;
   const auto located = luks::ReadLuksHeader(
       *device, 0, device->size(),
-      detached ? options.header.native() : options.image.native(),
-      /*payload_follows=*/!detached);
-  AddLuksVolume(located, detached ? "detached" : "in place", info);
+      detached ? options.header.native() : options.image.native(), place);
+  luks::CheckPayload(located, info.virtual_size, info.file.native());
+  info.luks = luks::Describe(located, place);
+  info.virtual_size = luks::PlaintextBytes(located.header, info.virtual_size);
   return info;
 }
 

@@ -12,12 +12,23 @@ namespace pellucid {
 
 // What the metadata of an image says, without unlocking it. Holds no secret.
 
+// A keyslot that is in use.
 struct KeyslotInfo {
   unsigned index = 0;
-  bool active = false;
+  std::string kdf;          // "pbkdf2-sha256", "argon2id"
   uint32_t iterations = 0;  // PBKDF2.
+  uint32_t time = 0;        // Argon2: passes, as the next two.
+  uint32_t memory_kib = 0;
+  uint32_t cpus = 0;
+  unsigned priority = 1;  // 0 ignore, 1 normal, 2 prefer.
   uint32_t stripes = 0;
   uint64_t key_material_offset = 0;  // From the start of the header.
+};
+
+struct TokenInfo {
+  unsigned index = 0;
+  std::string type;
+  std::vector<unsigned> keyslots;
 };
 
 struct LuksInfo {
@@ -26,12 +37,16 @@ struct LuksInfo {
   std::filesystem::path header_file;
   uint64_t header_offset = 0;  // Within header_file (or its guest data).
   std::string uuid;
+  std::string label;   // LUKS2.
   std::string cipher;  // "aes"
   std::string mode;    // "xts-plain64"
   std::string hash;    // "sha256"
   unsigned key_bits = 0;
+  uint64_t sector_size = 512;
   uint64_t payload_offset = 0;
   std::vector<KeyslotInfo> keyslots;
+  std::vector<TokenInfo> tokens;
+  std::vector<std::string> warnings;  // Such as a damaged header copy.
 };
 
 struct SnapshotInfo {

@@ -8,8 +8,10 @@
 #include <string_view>
 #include <utility>
 
+#include "crypto/sector_cipher.h"
 #include "engine/errors.h"
 #include "engine/luks/luks_device.h"
+#include "engine/luks/unlock.h"
 #include "engine/named_file.h"
 #include "engine/qcow2/qcow2_image.h"
 
@@ -111,7 +113,7 @@ class LayerOpener {
     if (header.crypto_header) {
       layer.embedded_luks = luks::ReadLuksHeader(
           *layer.file, header.crypto_header->offset,
-          header.crypto_header->length, name, /*payload_follows=*/false);
+          header.crypto_header->length, name, luks::Place::kEmbedded);
     }
     try {
       if (header.has(qcow2::kExternalDataFile)) OpenDataFile(layer);
@@ -169,11 +171,11 @@ class LayerOpener {
     });
     if (named.format == "luks") {
       ImageLayer& volume = *layer.backing;
-      volume.luks_volume = luks::ReadLuksHeader(
-          *volume.file, 0, volume.file->size(), volume.path.native(),
-          /*payload_follows=*/true);
-      CheckLuksPayload(*volume.luks_volume, volume.file->size(),
-                       volume.path.native());
+      volume.luks_volume =
+          luks::ReadLuksHeader(*volume.file, 0, volume.file->size(),
+                               volume.path.native(), luks::Place::kInPlace);
+      luks::CheckPayload(*volume.luks_volume, volume.file->size(),
+                         volume.path.native());
     }
   }
 
@@ -200,8 +202,8 @@ class LayerOpener {
 
 // QEMU's legacy AES: AES-128-CBC with the passphrase itself as the key, cut or
 // filled with zeros to 16 bytes. Any passphrase is taken; nothing can check it.
-std::unique_ptr<crypto::SectorCipher> UnlockLegacyAes(
-    const std::string& layer, PassphraseSource& passphrases) {
+crypto::SecretBytes LegacyAesKey(const std::string& layer,
+                                 PassphraseSource& passphrases) {
   const std::optional<crypto::SecretBytes> passphrase =
       passphrases.Get(layer, 0);
   if (!passphrase) {
@@ -213,17 +215,27 @@ std::unique_ptr<crypto::SectorCipher> UnlockLegacyAes(
       passphrase->bytes().first(std::min(key.size(), passphrase->size())),
       key.bytes().begin());
   passphrases.Accepted();
+  return key;
+}
+
+// The cipher of the clusters of a qcow2 layer that has been unlocked.
+std::unique_ptr<crypto::SectorCipher> ClusterCipher(const ImageLayer& layer) {
+  if (layer.key.empty()) return nullptr;
+  const crypto::CipherSpec legacy_aes = {
+      .cipher = "aes", .mode = "cbc", .iv = "plain64", .iv_hash = ""};
   return crypto::MakeSectorCipher(
-      {.cipher = "aes", .mode = "cbc", .iv = "plain64", .iv_hash = ""},
-      key.bytes());
+      layer.embedded_luks
+          ? layer.embedded_luks->header.segments.front().encryption->Spec()
+          : legacy_aes,
+      layer.key.bytes());
 }
 
 std::unique_ptr<BlockDevice> Assemble(std::unique_ptr<ImageLayer> layer,
                                       uint64_t l2_cache_bytes) {
   const std::string name = layer->path.native();
-  if (layer->luks_volume) {
-    return StackLuksVolume(std::move(layer->file), *layer->luks_volume,
-                           std::move(layer->cipher));
+  if (layer->luks_volume && !layer->key.empty()) {
+    return std::make_unique<luks::LuksDevice>(
+        std::move(layer->file), layer->luks_volume->header, layer->key.bytes());
   }
   if (!layer->qcow2) return std::move(layer->file);
   const uint64_t share = std::max(l2_cache_bytes / 2, kMinL2CacheBytes);
@@ -235,7 +247,7 @@ std::unique_ptr<BlockDevice> Assemble(std::unique_ptr<ImageLayer> layer,
   parts.data_file = std::move(layer->data_file);
   if (layer->backing)
     parts.backing = Assemble(std::move(layer->backing), share);
-  parts.cipher = std::move(layer->cipher);
+  parts.cipher = ClusterCipher(*layer);
   parts.l2_cache_bytes = share;
   return std::make_unique<qcow2::Qcow2Image>(std::move(parts));
 }
@@ -256,41 +268,20 @@ void UnlockLayers(ImageLayer& top, std::optional<unsigned> keyslot,
        layer = layer->backing.get(), keyslot.reset()) {
     const std::string name = layer->path.native();
     if (layer->embedded_luks) {
-      layer->cipher =
+      layer->key =
           luks::Unlock(*layer->embedded_luks, name, keyslot, passphrases);
     } else if (layer->luks_volume) {
-      layer->cipher =
+      layer->key =
           luks::Unlock(*layer->luks_volume, name, keyslot, passphrases);
     } else if (layer->qcow2 &&
                layer->qcow2->crypt_method == qcow2::CryptMethod::kAes) {
-      layer->cipher = UnlockLegacyAes(name, passphrases);
+      layer->key = LegacyAesKey(name, passphrases);
     }
   }
 }
 
 std::unique_ptr<BlockDevice> AssembleLayers(std::unique_ptr<ImageLayer> top) {
   return Assemble(std::move(top), kL2CacheBytes);
-}
-
-void CheckLuksPayload(const luks::LocatedHeader& located, uint64_t payload_size,
-                      const std::string& payload_name) {
-  if (located.payload_begin() < payload_size) return;
-  throw CorruptImage(fmt::format(
-      "{}: LUKS header field payload-offset (byte {}) is sector {}, behind the "
-      "end of {} ({} bytes): the payload is cut off, or the header belongs to "
-      "another volume or is a detached one (--header)",
-      located.file_name, located.offset + 104, located.header.payload_offset,
-      payload_name, payload_size));
-}
-
-std::unique_ptr<BlockDevice> StackLuksVolume(
-    std::unique_ptr<BlockDevice> payload, const luks::LocatedHeader& located,
-    std::unique_ptr<crypto::SectorCipher> cipher) {
-  const uint64_t begin = located.payload_begin();
-  const uint64_t available = payload->size() - begin;
-  const uint64_t length = available - available % cipher->sector_size();
-  return std::make_unique<luks::LuksDevice>(std::move(payload), begin, length,
-                                            std::move(cipher));
 }
 
 }  // namespace pellucid

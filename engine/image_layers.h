@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "crypto/sector_cipher.h"
+#include "crypto/secret_bytes.h"
 #include "engine/file_device.h"
-#include "engine/luks/unlock.h"
+#include "engine/luks/located_header.h"
 #include "engine/open_image.h"
 #include "engine/qcow2/header.h"
 #include "engine/qcow2/snapshots.h"
@@ -30,7 +30,7 @@ struct ImageLayer {
                                                    // image above calls "luks".
   std::unique_ptr<ImageLayer> backing;
   std::string backing_error;  // Why `backing` is null although it is named.
-  std::unique_ptr<crypto::SectorCipher> cipher;  // Null until unlocked.
+  crypto::SecretBytes key;    // Empty until unlocked.
 };
 
 // What OpenLayers() does about a backing or data file that cannot be opened.
@@ -49,20 +49,9 @@ std::unique_ptr<ImageLayer> OpenLayers(const std::filesystem::path& path,
 void UnlockLayers(ImageLayer& top, std::optional<unsigned> keyslot,
                   PassphraseSource& passphrases);
 
-// Puts the devices on top of each other; a layer without a cipher shows its
+// Puts the devices on top of each other; a layer without a key shows its
 // clusters as they are stored. Throws CorruptImage and IoError.
 std::unique_ptr<BlockDevice> AssembleLayers(std::unique_ptr<ImageLayer> top);
-
-// Refuses a payload that ends in front of where the header says it begins.
-// Throws CorruptImage, which calls it `payload_name`.
-void CheckLuksPayload(const luks::LocatedHeader& located, uint64_t payload_size,
-                      const std::string& payload_name);
-
-// Puts the plaintext of the LUKS volume that `located` describes on top of its
-// payload, which CheckLuksPayload() has accepted.
-std::unique_ptr<BlockDevice> StackLuksVolume(
-    std::unique_ptr<BlockDevice> payload, const luks::LocatedHeader& located,
-    std::unique_ptr<crypto::SectorCipher> cipher);
 
 }  // namespace pellucid
 

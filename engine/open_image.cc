@@ -2,23 +2,16 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <array>
 #include <utility>
 
 #include "engine/errors.h"
 #include "engine/image_layers.h"
+#include "engine/luks/located_header.h"
+#include "engine/luks/luks_device.h"
 #include "engine/luks/unlock.h"
 
 namespace pellucid {
 namespace {
-
-bool HasLuksMagic(BlockDevice& device) {
-  std::array<std::byte, 8> start;
-  if (device.size() < start.size()) return false;
-  device.Read(0, start);
-  return luks::LuksVersion(start) != 0;
-}
 
 // Opens the container that holds a detached header; it may be a qcow2 image,
 // which may even be encrypted itself.
@@ -63,22 +56,23 @@ OpenedImage OpenImage(const OpenOptions& options,
   std::optional<luks::LocatedHeader> located;
   if (!options.header.empty()) {
     header_device = OpenHeaderContainer(options, passphrases);
-    located = luks::ReadLuksHeader(*header_device, 0, header_device->size(),
-                                   options.header.native(),
-                                   /*payload_follows=*/false);
-  } else if (HasLuksMagic(*content)) {
+    located =
+        luks::ReadLuksHeader(*header_device, 0, header_device->size(),
+                             options.header.native(), luks::Place::kDetached);
+  } else if (luks::IsLuksVolume(*content)) {
     located = luks::ReadLuksHeader(*content, 0, content->size(), image,
-                                   /*payload_follows=*/true);
+                                   luks::Place::kInPlace);
   }
   if (!located) {
     opened.device = std::move(content);
     return opened;
   }
-  CheckLuksPayload(*located, content->size(), image);
-  auto cipher =
+  luks::CheckPayload(*located, content->size(), image);
+  opened.warnings = located->header.warnings;
+  const crypto::SecretBytes key =
       luks::Unlock(*located, located->file_name, keyslot, passphrases);
-  opened.device =
-      StackLuksVolume(std::move(content), *located, std::move(cipher));
+  opened.device = std::make_unique<luks::LuksDevice>(
+      std::move(content), located->header, key.bytes());
   return opened;
 }
 

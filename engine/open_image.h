@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "engine/block_device.h"
 #include "engine/image_info.h"
@@ -39,6 +40,8 @@ struct OpenOptions {
 struct OpenedImage {
   std::unique_ptr<BlockDevice> device;  // The plaintext.
   struct stat image_stat;               // Of options.image, when it was opened.
+  // What is wrong without keeping the image from being read, for people.
+  std::vector<std::string> warnings;
 };
 
 // Builds the stack of devices that `options` describe and unlocks it.

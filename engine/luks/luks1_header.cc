@@ -199,6 +199,49 @@ uint64_t Luks1Header::key_material_bytes() const {
   return (bytes + kSectorSize - 1) / kSectorSize * kSectorSize;
 }
 
+VolumeHeader ToVolumeHeader(const Luks1Header& header) {
+  const Encryption encryption = {.cipher = header.cipher_name,
+                                 .mode = header.cipher_mode};
+  const auto pbkdf2 = [&](std::span<const std::byte> salt,
+                          uint32_t iterations) {
+    Kdf kdf;
+    kdf.salt.assign(salt.begin(), salt.end());
+    kdf.hash = header.hash_spec;
+    kdf.iterations = iterations;
+    return kdf;
+  };
+  VolumeHeader volume;
+  volume.version = 1;
+  volume.uuid = header.uuid;
+  Digest digest;
+  digest.kdf = pbkdf2(header.mk_digest_salt, header.mk_digest_iterations);
+  digest.value.assign(header.mk_digest.begin(), header.mk_digest.end());
+  digest.segments = {0};
+  for (unsigned i = 0; i < kLuks1Keyslots; ++i) {
+    const Luks1Keyslot& slot = header.keyslots[i];
+    if (!slot.active) continue;
+    Keyslot keyslot;
+    keyslot.id = i;
+    keyslot.key_size = header.key_bytes;
+    keyslot.kdf = pbkdf2(slot.salt, slot.iterations);
+    keyslot.af_hash = header.hash_spec;
+    keyslot.stripes = slot.stripes;
+    keyslot.area_offset = slot.key_material_offset * kSectorSize;
+    keyslot.area_size = header.key_material_bytes();
+    keyslot.area_encryption = encryption;
+    keyslot.area_key_size = header.key_bytes;
+    volume.keyslots.push_back(keyslot);
+    digest.keyslots.push_back(i);
+  }
+  volume.digests.push_back(digest);
+  volume.segments.push_back({.id = 0,
+                             .offset = header.payload_offset * kSectorSize,
+                             .size = std::nullopt,
+                             .encryption = encryption,
+                             .iv_tweak = 0});
+  return volume;
+}
+
 Luks1Header ParseLuks1Header(std::span<const std::byte> bytes,
                              const Luks1Place& place) {
   return Parser(bytes, place).Parse();

@@ -7,9 +7,10 @@
 #include <span>
 #include <string>
 
+#include "engine/luks/volume_header.h"
+
 namespace pellucid::luks {
 
-inline constexpr uint64_t kSectorSize = 512;
 inline constexpr size_t kLuks1HeaderBytes = 592;
 inline constexpr size_t kLuks1Keyslots = 8;
 
@@ -57,6 +58,9 @@ struct Luks1Place {
 // CorruptImage, naming the field and its byte in the file.
 Luks1Header ParseLuks1Header(std::span<const std::byte> bytes,
                              const Luks1Place& place);
+
+// The same in the words of LUKS2: keyslots in use, one digest, one segment.
+VolumeHeader ToVolumeHeader(const Luks1Header& header);
 
 }  // namespace pellucid::luks
 

@@ -3,15 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <utility>
 #include <vector>
 
 #include "crypto/anti_forensic.h"
-#include "crypto/hash.h"
+#include "crypto/argon2.h"
 #include "crypto/pbkdf2.h"
-#include "crypto/secret_bytes.h"
-#include "crypto/unsupported_algorithm.h"
 #include "engine/errors.h"
 
 namespace pellucid::luks {
@@ -19,75 +15,80 @@ namespace {
 
 using crypto::SecretBytes;
 
-crypto::CipherSpec SpecOf(const Luks1Header& header) {
-  return crypto::ParseCipherSpec(header.cipher_name, header.cipher_mode);
+void Derive(const Kdf& kdf, std::span<const std::byte> passphrase,
+            std::span<std::byte> out) {
+  if (kdf.type == "pbkdf2") {
+    crypto::Pbkdf2(kdf.hash, passphrase, kdf.salt, kdf.iterations, out);
+    return;
+  }
+  const auto type =
+      kdf.type == "argon2i" ? crypto::Argon2Type::kI : crypto::Argon2Type::kId;
+  crypto::Argon2(
+      type, passphrase, kdf.salt,
+      {.time = kdf.time, .memory_kib = kdf.memory_kib, .lanes = kdf.cpus}, out);
 }
 
-// Makes every algorithm of the header once, so that a missing one is refused
-// before a passphrase is typed and a key derived.
-void CheckAlgorithms(const LocatedHeader& located) {
-  const Luks1Header& header = located.header;
-  const auto refuse = [&](const char* field, size_t byte,
-                          const std::exception& why) {
-    throw Unsupported(fmt::format("{}: LUKS header field {} (byte {}): {}",
-                                  located.file_name, field,
-                                  located.offset + byte, why.what()));
-  };
-  try {
-    crypto::DigestSize(header.hash_spec);
-  } catch (const crypto::UnsupportedAlgorithm& e) {
-    refuse("hash-spec", 72, e);
-  }
-  try {
-    const SecretBytes any_key(header.key_bytes);
-    crypto::MakeSectorCipher(SpecOf(header), any_key.bytes());
-  } catch (const crypto::UnsupportedAlgorithm& e) {
-    refuse("cipher-name or cipher-mode", 8, e);
-  }
+bool Confirms(const Digest& digest, const SecretBytes& key) {
+  std::vector<std::byte> value(digest.value.size());
+  Derive(digest.kdf, key.bytes(), value);
+  return crypto::ConstantTimeEquals(value, digest.value);
 }
 
-// The volume key if `passphrase` opens the slot. LUKS1 On-Disk Format,
-// section 4.2 (master key recovery).
-std::optional<SecretBytes> TryKeyslot(const LocatedHeader& located,
-                                      const Luks1Keyslot& slot,
-                                      const SecretBytes& passphrase) {
-  const Luks1Header& header = located.header;
-  SecretBytes derived(header.key_bytes);
-  crypto::Pbkdf2(header.hash_spec, passphrase.bytes(), slot.salt,
-                 slot.iterations, derived.bytes());
-
-  SecretBytes material(header.key_material_bytes());
-  located.device->Read(located.offset + slot.key_material_offset * kSectorSize,
-                       material.bytes());
+// The key that `passphrase` takes out of the slot, right or wrong. LUKS1
+// On-Disk Format, section 4.2; LUKS2 keeps the same scheme.
+SecretBytes RecoverKey(const LocatedHeader& located, const Keyslot& slot,
+                       const SecretBytes& passphrase) {
+  SecretBytes derived(slot.area_key_size);
+  Derive(slot.kdf, passphrase.bytes(), derived.bytes());
+  SecretBytes material(slot.split_bytes());
+  located.device->Read(located.offset + slot.area_offset, material.bytes());
   // The key material counts its sectors from 0.
-  crypto::MakeSectorCipher(SpecOf(header), derived.bytes())
+  crypto::MakeSectorCipher(slot.area_encryption.Spec(), derived.bytes())
       ->Decrypt(0, material.bytes(), material.bytes());
-
-  SecretBytes volume_key =
-      crypto::AntiForensicMerge(header.hash_spec,
-                                std::as_const(material).bytes().first(
-                                    size_t{header.key_bytes} * slot.stripes),
-                                slot.stripes);
-  std::array<std::byte, sizeof header.mk_digest> digest;
-  crypto::Pbkdf2(header.hash_spec, volume_key.bytes(), header.mk_digest_salt,
-                 header.mk_digest_iterations, digest);
-  if (!crypto::ConstantTimeEquals(digest, header.mk_digest)) {
-    return std::nullopt;
-  }
-  return volume_key;
+  return crypto::AntiForensicMerge(
+      slot.af_hash,
+      material.bytes().first(size_t{slot.key_size} * slot.stripes),
+      slot.stripes);
 }
 
-std::vector<const Luks1Keyslot*> SlotsToTry(const LocatedHeader& located,
-                                            std::optional<unsigned> keyslot) {
-  std::vector<const Luks1Keyslot*> slots;
-  for (size_t i = 0; i < kLuks1Keyslots; ++i) {
-    const Luks1Keyslot& slot = located.header.keyslots[i];
-    if (slot.active && (!keyslot || *keyslot == i)) slots.push_back(&slot);
+// A keyslot and the digest that tells whether its key is the volume's.
+struct Candidate {
+  const Keyslot* slot;
+  const Digest* digest;
+};
+
+// The digest that covers the first encrypted segment.
+const Digest* VolumeDigest(const VolumeHeader& header) {
+  for (const Segment& segment : header.segments) {
+    if (!segment.encryption) continue;
+    for (const Digest& digest : header.digests) {
+      if (std::ranges::find(digest.segments, segment.id) !=
+          digest.segments.end()) {
+        return &digest;
+      }
+    }
   }
+  return nullptr;
+}
+
+std::vector<Candidate> SlotsToTry(const LocatedHeader& located,
+                                  std::optional<unsigned> keyslot) {
+  const VolumeHeader& header = located.header;
+  const Digest* digest = VolumeDigest(header);
+  std::vector<Candidate> slots;
+  for (const Keyslot& slot : header.keyslots) {
+    // Keyslots of other keys ("unbound") open nothing here.
+    if (digest == nullptr || !digest->covers_keyslot(slot.id)) continue;
+    const bool wanted =
+        keyslot ? *keyslot == slot.id : slot.priority != Priority::kIgnore;
+    if (wanted) slots.push_back({&slot, digest});
+  }
+  std::ranges::stable_sort(slots, std::ranges::greater(),
+                           [](const Candidate& c) { return c.slot->priority; });
   if (slots.empty()) {
     throw WrongPassphrase(
-        keyslot ? fmt::format("{}: keyslot {} is not in use; `pellucid info` "
-                              "lists those that are",
+        keyslot ? fmt::format("{}: keyslot {} is not in use for this volume; "
+                              "`pellucid info` lists those that are",
                               located.file_name, *keyslot)
                 : fmt::format("{}: no keyslot is in use: nothing opens this "
                               "volume any more",
@@ -98,52 +99,19 @@ std::vector<const Luks1Keyslot*> SlotsToTry(const LocatedHeader& located,
 
 }  // namespace
 
-LocatedHeader ReadLuksHeader(BlockDevice& device, uint64_t offset,
-                             uint64_t area_bytes, const std::string& file_name,
-                             bool payload_follows) {
-  std::array<std::byte, kLuks1HeaderBytes> bytes;
-  const std::span there =
-      std::span(bytes).first(std::min<uint64_t>(bytes.size(), area_bytes));
-  device.Read(offset, there);
-  const unsigned version = LuksVersion(there);
-  if (version == 0) {
-    throw CorruptImage(fmt::format(
-        "{}: there is no LUKS header at byte {}: the magic is missing",
-        file_name, offset));
-  }
-  if (version != 1) {
-    throw Unsupported(
-        fmt::format("{}: LUKS header field version (byte {}) is {}; this "
-                    "program opens version 1",
-                    file_name, offset + 6, version));
-  }
-  const Luks1Place place = {.file_name = file_name,
-                            .offset = offset,
-                            .area_bytes = area_bytes,
-                            .payload_follows = payload_follows};
-  return {.device = &device,
-          .offset = offset,
-          .file_name = file_name,
-          .header = ParseLuks1Header(there, place)};
-}
-
-std::unique_ptr<crypto::SectorCipher> Unlock(const LocatedHeader& located,
-                                             const std::string& layer,
-                                             std::optional<unsigned> keyslot,
-                                             PassphraseSource& passphrases) {
-  CheckAlgorithms(located);
-  const auto slots = SlotsToTry(located, keyslot);
+SecretBytes Unlock(const LocatedHeader& located, const std::string& layer,
+                   std::optional<unsigned> keyslot,
+                   PassphraseSource& passphrases) {
+  const std::vector<Candidate> slots = SlotsToTry(located, keyslot);
   for (unsigned attempt = 0;; ++attempt) {
     const std::optional<SecretBytes> passphrase =
         passphrases.Get(layer, attempt);
     if (!passphrase) break;
-    for (const Luks1Keyslot* slot : slots) {
-      const std::optional<SecretBytes> volume_key =
-          TryKeyslot(located, *slot, *passphrase);
-      if (!volume_key) continue;
+    for (const Candidate& candidate : slots) {
+      SecretBytes key = RecoverKey(located, *candidate.slot, *passphrase);
+      if (!Confirms(*candidate.digest, key)) continue;
       passphrases.Accepted();
-      return crypto::MakeSectorCipher(SpecOf(located.header),
-                                      volume_key->bytes());
+      return key;
     }
   }
   throw WrongPassphrase(
@@ -152,31 +120,6 @@ std::unique_ptr<crypto::SectorCipher> Unlock(const LocatedHeader& located,
               : fmt::format("{}: wrong passphrase: it opens none of the {} "
                             "keyslots in use",
                             layer, slots.size()));
-}
-
-LuksInfo Describe(const LocatedHeader& located, const std::string& place) {
-  const Luks1Header& header = located.header;
-  LuksInfo info;
-  info.version = 1;
-  info.place = place;
-  info.header_file = located.file_name;
-  info.header_offset = located.offset;
-  info.uuid = header.uuid;
-  info.cipher = header.cipher_name;
-  info.mode = header.cipher_mode;
-  info.hash = header.hash_spec;
-  info.key_bits = header.key_bytes * 8;
-  info.payload_offset = header.payload_offset * kSectorSize;
-  for (unsigned i = 0; i < kLuks1Keyslots; ++i) {
-    const Luks1Keyslot& slot = header.keyslots[i];
-    info.keyslots.push_back(
-        {.index = i,
-         .active = slot.active,
-         .iterations = slot.iterations,
-         .stripes = slot.stripes,
-         .key_material_offset = slot.key_material_offset * kSectorSize});
-  }
-  return info;
 }
 
 }  // namespace pellucid::luks

@@ -1,0 +1,42 @@
+#ifndef PELLUCID_ENGINE_LUKS_LUKS2_HEADER_H_
+#define PELLUCID_ENGINE_LUKS_LUKS2_HEADER_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/block_device.h"
+
+namespace pellucid::luks {
+
+// One copy of the LUKS2 binary header and its JSON area, section 2 of the
+// LUKS2 On-Disk Format Specification.
+struct Luks2Binary {
+  uint64_t hdr_size = 0;  // Binary header and JSON area, of one copy.
+  uint64_t seqid = 0;
+  std::string label;
+  std::string uuid;
+  std::string subsystem;
+  uint64_t hdr_offset = 0;  // 0 for the first copy, hdr_size for the second.
+  std::string json;         // Up to the first NUL.
+};
+
+struct Luks2Copies {
+  Luks2Binary newest;
+  std::vector<std::string> warnings;  // About the other copy.
+};
+
+// Reads both copies of the header at `offset` of `device`, whose first
+// `area_bytes` bytes from there may hold it, and takes the valid one with the
+// larger sequence number. The second is looked for at every place the format
+// allows if the first is damaged. Throws CorruptImage if neither is valid, and
+// IoError.
+Luks2Copies ReadLuks2Copies(BlockDevice& device, uint64_t offset,
+                            uint64_t area_bytes, const std::string& file_name);
+
+// True if there is a valid second copy, wherever the format allows one.
+bool HasSecondLuks2Copy(BlockDevice& device);
+
+}  // namespace pellucid::luks
+
+#endif  // PELLUCID_ENGINE_LUKS_LUKS2_HEADER_H_
