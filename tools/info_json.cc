@@ -14,11 +14,19 @@ Json TextOrNull(const std::string& text) {
 }
 
 Json KeyslotToJson(const KeyslotInfo& keyslot) {
-  return {{"index", keyslot.index},
-          {"active", keyslot.active},
-          {"iterations", keyslot.iterations},
-          {"stripes", keyslot.stripes},
-          {"key_material_offset", keyslot.key_material_offset}};
+  Json json = {{"index", keyslot.index},
+               {"kdf", keyslot.kdf},
+               {"priority", keyslot.priority},
+               {"stripes", keyslot.stripes},
+               {"key_material_offset", keyslot.key_material_offset}};
+  if (keyslot.iterations != 0) {
+    json["iterations"] = keyslot.iterations;
+  } else {
+    json["time"] = keyslot.time;
+    json["memory_kib"] = keyslot.memory_kib;
+    json["cpus"] = keyslot.cpus;
+  }
+  return json;
 }
 
 Json LuksToJson(const std::optional<LuksInfo>& luks) {
@@ -27,17 +35,27 @@ Json LuksToJson(const std::optional<LuksInfo>& luks) {
   for (const KeyslotInfo& keyslot : luks->keyslots) {
     keyslots.push_back(KeyslotToJson(keyslot));
   }
+  Json tokens = Json::array();
+  for (const TokenInfo& token : luks->tokens) {
+    tokens.push_back({{"index", token.index},
+                      {"type", token.type},
+                      {"keyslots", token.keyslots}});
+  }
   return {{"version", luks->version},
           {"place", luks->place},
           {"header_file", luks->header_file.string()},
           {"header_offset", luks->header_offset},
           {"uuid", luks->uuid},
+          {"label", TextOrNull(luks->label)},
           {"cipher", luks->cipher},
           {"mode", luks->mode},
           {"hash", luks->hash},
           {"key_bits", luks->key_bits},
+          {"sector_size", luks->sector_size},
           {"payload_offset", luks->payload_offset},
-          {"keyslots", std::move(keyslots)}};
+          {"keyslots", std::move(keyslots)},
+          {"tokens", std::move(tokens)},
+          {"warnings", luks->warnings}};
 }
 
 Json SnapshotToJson(const SnapshotInfo& snapshot) {

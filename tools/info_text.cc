@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
 #include <string_view>
 #include <vector>
 
@@ -109,20 +110,34 @@ void InfoText::AddLuks(const LuksInfo& luks) {
   if (luks.place != "embedded") {
     AddFact("payload", fmt::format("from byte {}", luks.payload_offset));
   }
+  if (luks.sector_size != 512) {
+    AddFact("sector size", fmt::format("{} bytes", luks.sector_size));
+  }
+  if (!luks.label.empty()) AddFact("label", Printable(luks.label));
   AddKeyslots(luks.keyslots);
+  for (const TokenInfo& token : luks.tokens) {
+    AddFact("token", fmt::format("{}: {}", token.index, Printable(token.type)));
+  }
+  for (const std::string& warning : luks.warnings) {
+    AddFact("warning", Printable(warning));
+  }
   --depth_;
 }
 
 void InfoText::AddKeyslots(const std::vector<KeyslotInfo>& keyslots) {
-  const auto active = std::ranges::count_if(
-      keyslots, [](const KeyslotInfo& keyslot) { return keyslot.active; });
-  AddFact("keyslots", fmt::format("{} of {} in use", active, keyslots.size()));
+  AddFact("keyslots", fmt::format("{} in use", keyslots.size()));
   ++depth_;
   for (const KeyslotInfo& keyslot : keyslots) {
-    if (!keyslot.active) continue;
-    AddLine(fmt::format(
-        "{}: {} iterations, {} stripes, key material at byte {}", keyslot.index,
-        keyslot.iterations, keyslot.stripes, keyslot.key_material_offset));
+    const std::string cost =
+        keyslot.iterations != 0
+            ? fmt::format("{} iterations", keyslot.iterations)
+            : fmt::format("time {}, {} KiB, {} cpus", keyslot.time,
+                          keyslot.memory_kib, keyslot.cpus);
+    constexpr std::array kPriorities = {", only if named", "", ", preferred"};
+    AddLine(fmt::format("{}: {}, {}, key material at byte {}{}", keyslot.index,
+                        Printable(keyslot.kdf), cost,
+                        keyslot.key_material_offset,
+                        kPriorities.at(keyslot.priority)));
   }
   --depth_;
 }
