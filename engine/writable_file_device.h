@@ -1,0 +1,48 @@
+#ifndef PELLUCID_ENGINE_WRITABLE_FILE_DEVICE_H_
+#define PELLUCID_ENGINE_WRITABLE_FILE_DEVICE_H_
+
+#include <filesystem>
+#include <memory>
+
+#include "engine/writable_device.h"
+
+namespace pellucid {
+
+// A host file or host block device, open for reading and writing and locked
+// against everybody else as QEMU locks an image that it writes.
+class WritableFileDevice : public WritableDevice {
+ public:
+  // Throws IoError if the host refuses, ImageLocked if another program uses
+  // the file in a way that does not tolerate a writer, and UsageError for what
+  // is neither a regular file nor a block device.
+  static std::unique_ptr<WritableFileDevice> Open(
+      const std::filesystem::path& file);
+  // Creates an empty file for its owner alone. Throws UsageError if there is
+  // something of that name, unless `overwrite`, and IoError.
+  static std::unique_ptr<WritableFileDevice> Create(
+      const std::filesystem::path& file, bool overwrite);
+  ~WritableFileDevice() override;
+
+  uint64_t size() const override { return size_; }
+  void Read(uint64_t offset, std::span<std::byte> out) override;
+  Extent ExtentAt(uint64_t offset, uint64_t max_length) override;
+  void Write(uint64_t offset, std::span<const std::byte> in) override;
+  void Flush() override;
+
+  // Cuts or extends the file, with a hole. Not safe against other threads.
+  // Throws IoError.
+  void Resize(uint64_t size);
+
+  const std::filesystem::path& file() const { return file_; }
+
+ private:
+  WritableFileDevice(std::filesystem::path file, int fd);
+
+  const std::filesystem::path file_;
+  const int fd_;
+  uint64_t size_ = 0;
+};
+
+}  // namespace pellucid
+
+#endif  // PELLUCID_ENGINE_WRITABLE_FILE_DEVICE_H_
