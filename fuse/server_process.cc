@@ -4,7 +4,7 @@
 #include <fmt/core.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/pidfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -98,7 +98,7 @@ std::optional<ServerProcess> ServerProcess::Find(const MountTableEntry& mount) {
   const char* const end = value.data() + value.size();
   const auto [parsed_to, error] = std::from_chars(value.data(), end, pid);
   if (error != std::errc() || parsed_to != end || pid <= 0) return std::nullopt;
-  const int fd = pidfd_open(pid, 0);
+  const auto fd = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
   if (fd < 0) {
     if (errno == EMFILE || errno == ENFILE) ThrowErrno("pidfd_open");
     return std::nullopt;
