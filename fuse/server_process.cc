@@ -9,6 +9,11 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+// glibc 2.36 declares these without C linkage.
+extern "C" {
+#include <sys/pidfd.h>
+}
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
