@@ -1,0 +1,156 @@
+// Throughput of every sector cipher and AES-XTS path, and PBKDF2 iterations.
+// `cryptsetup benchmark` prints the same quantities for its own backend.
+
+#include <benchmark/benchmark.h>
+#include <fmt/format.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "crypto/aes_xts.h"
+#include "crypto/hash.h"
+#include "crypto/pbkdf2.h"
+#include "crypto/sector_cipher.h"
+
+namespace pellucid::crypto {
+namespace {
+
+constexpr size_t kBufferSize = 65536;
+
+std::vector<std::byte> CountingBytes(size_t size) {
+  std::vector<std::byte> bytes(size);
+  for (size_t i = 0; i < size; ++i) bytes[i] = static_cast<std::byte>(i & 0xff);
+  return bytes;
+}
+
+void SetBytes(benchmark::State& state) {
+  state.SetBytesProcessed(static_cast<int64_t>(state.iterations()) *
+                          static_cast<int64_t>(kBufferSize));
+}
+
+void AesXts(benchmark::State& state, AesXtsPath path, size_t key_size,
+            size_t sector_size, bool decrypt) {
+  const auto mode = MakeAesXtsMode(CountingBytes(key_size), path);
+  std::vector<std::byte> ivs(16 * kBufferSize / sector_size);
+  std::vector<std::byte> buffer = CountingBytes(kBufferSize);
+  for (auto _ : state) {
+    if (decrypt) {
+      mode->Decrypt(ivs, sector_size, buffer, buffer);
+    } else {
+      mode->Encrypt(ivs, sector_size, buffer, buffer);
+    }
+    benchmark::ClobberMemory();
+  }
+  SetBytes(state);
+}
+
+void Sectors(benchmark::State& state, const CipherSpec& spec, size_t key_size,
+             size_t sector_size, bool decrypt) {
+  const auto cipher =
+      MakeSectorCipher(spec, CountingBytes(key_size), sector_size);
+  std::vector<std::byte> buffer = CountingBytes(kBufferSize);
+  for (auto _ : state) {
+    if (decrypt) {
+      cipher->Decrypt(0, buffer, buffer);
+    } else {
+      cipher->Encrypt(0, buffer, buffer);
+    }
+    benchmark::ClobberMemory();
+  }
+  SetBytes(state);
+}
+
+// One output block, in one thread; the count is of iterations a second.
+void Pbkdf2Block(benchmark::State& state, const std::string& hash) {
+  constexpr uint32_t kIterations = 20000;
+  const std::vector<std::byte> passphrase = CountingBytes(16);
+  const std::vector<std::byte> salt = CountingBytes(32);
+  std::vector<std::byte> key(DigestSize(hash));
+  for (auto _ : state) {
+    Pbkdf2(hash, passphrase, salt, kIterations, key);
+    benchmark::ClobberMemory();
+  }
+  state.SetItemsProcessed(static_cast<int64_t>(state.iterations()) *
+                          kIterations);
+}
+
+void RegisterAesXts() {
+  for (const AesXtsPath path : AvailableAesXtsPaths()) {
+    for (const size_t key_size : {32, 64}) {
+      for (const size_t sector_size : {512, 4096}) {
+        for (const bool decrypt : {false, true}) {
+          benchmark::RegisterBenchmark(
+              fmt::format("aes_xts/{}/key:{}/sector:{}/{}", ToString(path),
+                          key_size * 8, sector_size,
+                          decrypt ? "decrypt" : "encrypt")
+                  .c_str(),
+              AesXts, path, key_size, sector_size, decrypt);
+        }
+      }
+    }
+  }
+}
+
+void RegisterSectorCiphers() {
+  const struct {
+    const char* cipher;
+    const char* mode;
+    size_t key_size;
+  } kCiphers[] = {
+      {"aes", "xts-plain64", 64},
+      {"aes", "cbc-plain64", 32},
+      {"aes", "cbc-essiv:sha256", 32},
+      {"aes", "ctr-plain64", 32},
+      {"aes", "ecb", 32},
+      {"aes", "lrw-benbi", 48},
+      {"serpent", "xts-plain64", 64},
+      {"serpent", "cbc-plain64", 32},
+      {"twofish", "xts-plain64", 64},
+      {"twofish", "cbc-plain64", 32},
+      {"camellia", "xts-plain64", 64},
+      {"camellia", "cbc-plain64", 32},
+      {"sm4", "xts-plain64", 32},
+      {"sm4", "cbc-plain64", 16},
+      {"aria", "xts-plain64", 64},
+      {"aria", "cbc-plain64", 32},
+      {"cast5", "cbc-plain64", 16},
+  };
+  for (const auto& [cipher, mode, key_size] : kCiphers) {
+    const CipherSpec spec = ParseCipherSpec(cipher, mode);
+    for (const size_t sector_size : {512, 4096}) {
+      for (const bool decrypt : {false, true}) {
+        benchmark::RegisterBenchmark(
+            fmt::format("sectors/{}/key:{}/sector:{}/{}", spec.ToString(),
+                        key_size * 8, sector_size,
+                        decrypt ? "decrypt" : "encrypt")
+                .c_str(),
+            Sectors, spec, key_size, sector_size, decrypt);
+      }
+    }
+  }
+}
+
+void RegisterPbkdf2() {
+  for (const char* hash :
+       {"sha1", "sha224", "sha256", "sha384", "sha512", "ripemd160",
+        "whirlpool", "sha3-256", "blake2b-512", "blake2s-256", "sm3", "md5"}) {
+    benchmark::RegisterBenchmark(fmt::format("pbkdf2/{}", hash).c_str(),
+                                 Pbkdf2Block, std::string(hash));
+  }
+}
+
+}  // namespace
+}  // namespace pellucid::crypto
+
+int main(int argc, char** argv) {
+  pellucid::crypto::RegisterAesXts();
+  pellucid::crypto::RegisterSectorCiphers();
+  pellucid::crypto::RegisterPbkdf2();
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
