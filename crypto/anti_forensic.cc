@@ -1,16 +1,13 @@
 #include "crypto/anti_forensic.h"
 
-#include <sys/random.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <memory>
 #include <stdexcept>
-#include <system_error>
 
 #include "crypto/byte_order.h"
 #include "crypto/hash.h"
+#include "crypto/random_bytes.h"
 
 namespace pellucid::crypto {
 namespace {
@@ -32,17 +29,6 @@ void Diffuse(Hasher& hasher, std::span<std::byte> block) {
     hasher.Update(piece);
     hasher.Final(digest.bytes());
     std::memcpy(piece.data(), digest.bytes().data(), piece.size());
-  }
-}
-
-void FillRandom(std::span<std::byte> out) {
-  while (!out.empty()) {
-    const ssize_t count = getrandom(out.data(), out.size(), 0);
-    if (count < 0) {
-      if (errno == EINTR) continue;
-      throw std::system_error(errno, std::generic_category(), "getrandom");
-    }
-    out = out.subspan(static_cast<size_t>(count));
   }
 }
 

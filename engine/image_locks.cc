@@ -9,10 +9,11 @@
 #include <charconv>
 #include <cstdint>
 #include <fstream>
-#include <initializer_list>
+#include <span>
 #include <sstream>
 #include <string>
 #include <system_error>
+#include <vector>
 
 #include "engine/errors.h"
 
@@ -109,40 +110,79 @@ std::string FindHolder(int fd, off_t byte) {
   return "";
 }
 
+// What an opener does, what it does not tolerate, and the remedy if that is in
+// somebody's way.
+struct LockRequest {
+  std::span<const Permission> held;
+  std::span<const Permission> not_shared;
+  const char* remedy;
+};
+
+// A permission that somebody has, or does not share, for people.
+const char* Meaning(off_t byte) {
+  switch (byte) {
+    case HeldByte(kWrite):
+      return "open for writing";
+    case HeldByte(kResize):
+      return "open for resizing";
+    case NotSharedByte(kConsistentRead):
+      return "not open to other readers";
+    default:
+      return "not open to writers while it is in use";
+  }
+}
+
+// Throws ImageLocked if another's lock says no to `request`; releases ours.
+void CheckForConflicts(int fd, const fs::path& file,
+                       const LockRequest& request) {
+  std::vector<off_t> bytes;
+  for (const Permission p : request.not_shared) bytes.push_back(HeldByte(p));
+  for (const Permission p : request.held) bytes.push_back(NotSharedByte(p));
+  for (const off_t byte : bytes) {
+    if (!IsLockedByOthers(fd, byte)) continue;
+    ReleaseAll(fd);
+    const std::string holder = FindHolder(fd, byte);
+    throw ImageLocked(fmt::format(
+        "{}: the image is {} in {}; {}", file.native(), Meaning(byte),
+        holder.empty() ? "another program" : holder, request.remedy));
+  }
+}
+
+// Takes every lock of `request`, then looks for what others hold against it.
+void Lock(int fd, const fs::path& file, const LockRequest& request) {
+  bool free = true;
+  for (const Permission p : request.held) {
+    free = TakeShared(fd, HeldByte(p)) && free;
+  }
+  for (const Permission p : request.not_shared) {
+    free = TakeShared(fd, NotSharedByte(p)) && free;
+  }
+  CheckForConflicts(fd, file, request);
+  if (free) return;
+  ReleaseAll(fd);
+  throw ImageLocked(fmt::format(
+      "{}: another program holds an exclusive lock on the image; {}",
+      file.native(), request.remedy));
+}
+
+constexpr std::array kReaderHolds = {kConsistentRead};
+constexpr std::array kWriterHolds = {kConsistentRead, kWrite, kResize};
+constexpr std::array kNeitherShares = {kWrite, kResize};
+
 }  // namespace
 
 void LockForReading(int fd, const fs::path& file) {
-  struct Conflict {
-    off_t byte;
-    const char* meaning;
-  };
-  constexpr std::array kConflicts = {
-      Conflict{HeldByte(kWrite), "open for writing"},
-      Conflict{HeldByte(kResize), "open for resizing"},
-      Conflict{NotSharedByte(kConsistentRead), "not open to other readers"},
-  };
-  bool free = true;
-  for (off_t byte : {HeldByte(kConsistentRead), NotSharedByte(kWrite),
-                     NotSharedByte(kResize)}) {
-    free = TakeShared(fd, byte) && free;
-  }
-  for (const Conflict& conflict : kConflicts) {
-    if (!IsLockedByOthers(fd, conflict.byte)) continue;
-    ReleaseAll(fd);
-    const std::string holder = FindHolder(fd, conflict.byte);
-    throw ImageLocked(fmt::format(
-        "{}: the image is {} in {}; stop that, or read what is there now with "
-        "--force-share",
-        file.native(), conflict.meaning,
-        holder.empty() ? "another program" : holder));
-  }
-  if (!free) {
-    ReleaseAll(fd);
-    throw ImageLocked(fmt::format(
-        "{}: another program holds an exclusive lock on the image; stop it, or "
-        "read what is there now with --force-share",
-        file.native()));
-  }
+  Lock(fd, file,
+       {.held = kReaderHolds,
+        .not_shared = kNeitherShares,
+        .remedy = "stop that, or read what is there now with --force-share"});
+}
+
+void LockForWriting(int fd, const fs::path& file) {
+  Lock(fd, file,
+       {.held = kWriterHolds,
+        .not_shared = kNeitherShares,
+        .remedy = "stop that first"});
 }
 
 void LockForForcedReading(int fd) { TakeShared(fd, HeldByte(kConsistentRead)); }

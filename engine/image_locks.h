@@ -14,6 +14,11 @@ namespace pellucid {
 // then `fd` holds no lock. A host file system without such locks is no error.
 void LockForReading(int fd, const std::filesystem::path& file);
 
+// Says on `fd`, which is open for writing, that we read, write and resize, and
+// that nobody else may write or resize meanwhile. Throws ImageLocked as above,
+// also if somebody reads who does not tolerate a writer.
+void LockForWriting(int fd, const std::filesystem::path& file);
+
 // Says only that we read and refuses nothing: for --force-share.
 void LockForForcedReading(int fd);
 

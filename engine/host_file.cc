@@ -1,0 +1,81 @@
+#include "engine/host_file.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <system_error>
+
+#include "engine/errors.h"
+
+namespace pellucid {
+
+void ThrowHostError(const std::filesystem::path& file, int error,
+                    const std::string& what) {
+  throw IoError(error, fmt::format("{}: cannot {}: {}", file.native(), what,
+                                   std::generic_category().message(error)));
+}
+
+struct stat StatHostFile(int fd, const std::filesystem::path& file) {
+  struct stat stat = {};
+  if (fstat(fd, &stat) != 0) ThrowHostError(file, errno, "stat it");
+  const mode_t mode = stat.st_mode;
+  if (!S_ISREG(mode) && !S_ISBLK(mode)) {
+    throw UsageError(fmt::format(
+        "{}: is a {}; name a regular file or a block device", file.native(),
+        S_ISDIR(mode)    ? "directory"
+        : S_ISFIFO(mode) ? "FIFO"
+        : S_ISCHR(mode)  ? "character device"
+                         : "special file"));
+  }
+  return stat;
+}
+
+uint64_t HostFileSize(int fd, const std::filesystem::path& file) {
+  const off_t end = lseek(fd, 0, SEEK_END);
+  if (end < 0) ThrowHostError(file, errno, "find its size");
+  return static_cast<uint64_t>(end);
+}
+
+void ReadFromHostFile(int fd, const std::filesystem::path& file,
+                      uint64_t offset, std::span<std::byte> out) {
+  while (!out.empty()) {
+    const ssize_t n =
+        pread(fd, out.data(), out.size(), static_cast<off_t>(offset));
+    if (n < 0) {
+      if (errno == EINTR) continue;
+      ThrowHostError(
+          file, errno,
+          fmt::format("read {} bytes at offset {}", out.size(), offset));
+    }
+    if (n == 0) {
+      throw IoError(EIO, fmt::format("{}: ends at offset {}; it was longer "
+                                     "when it was opened",
+                                     file.native(), offset));
+    }
+    offset += static_cast<uint64_t>(n);
+    out = out.subspan(static_cast<size_t>(n));
+  }
+}
+
+Extent HostFileExtentAt(int fd, uint64_t size, uint64_t offset,
+                        uint64_t max_length) {
+  const uint64_t length = std::min(max_length, size - offset);
+  const auto at = static_cast<off_t>(offset);
+  const off_t data = lseek(fd, at, SEEK_DATA);
+  if (data < 0) {
+    // ENXIO: a hole up to the end. Anything else: the host cannot tell.
+    return {.length = length, .is_hole = errno == ENXIO};
+  }
+  if (data > at) {
+    return {.length = std::min(length, static_cast<uint64_t>(data - at)),
+            .is_hole = true};
+  }
+  const off_t hole = lseek(fd, at, SEEK_HOLE);
+  if (hole <= at) return {.length = length, .is_hole = false};
+  return {.length = std::min(length, static_cast<uint64_t>(hole - at)),
+          .is_hole = false};
+}
+
+}  // namespace pellucid

@@ -1,0 +1,38 @@
+#ifndef PELLUCID_ENGINE_HOST_FILE_H_
+#define PELLUCID_ENGINE_HOST_FILE_H_
+
+#include <sys/stat.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+
+#include "engine/block_device.h"
+
+namespace pellucid {
+
+// What devices over a host file have in common, whether they write or not.
+
+// Throws IoError: "FILE: cannot WHAT: REASON".
+[[noreturn]] void ThrowHostError(const std::filesystem::path& file, int error,
+                                 const std::string& what);
+
+// Checks that the open `fd` is a regular file or a block device, and finds out
+// about it. Throws UsageError otherwise, and IoError.
+struct stat StatHostFile(int fd, const std::filesystem::path& file);
+
+// Where the file or the block device ends. Throws IoError.
+uint64_t HostFileSize(int fd, const std::filesystem::path& file);
+
+// Fills `out` from `offset`. Throws IoError, also if the file ends before.
+void ReadFromHostFile(int fd, const std::filesystem::path& file,
+                      uint64_t offset, std::span<std::byte> out);
+
+// BlockDevice::ExtentAt() of a file of `size` bytes.
+Extent HostFileExtentAt(int fd, uint64_t size, uint64_t offset,
+                        uint64_t max_length);
+
+}  // namespace pellucid
+
+#endif  // PELLUCID_ENGINE_HOST_FILE_H_

@@ -1,0 +1,101 @@
+#include "engine/writable_file_device.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "engine/errors.h"
+#include "engine/host_file.h"
+#include "engine/image_locks.h"
+
+namespace pellucid {
+namespace {
+
+// Not blocking, so that a FIFO is refused, not waited for.
+constexpr int kFlags = O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+constexpr mode_t kForOwnerAlone = S_IRUSR | S_IWUSR;
+
+}  // namespace
+
+WritableFileDevice::WritableFileDevice(std::filesystem::path file, int fd)
+    : file_(std::move(file)), fd_(fd) {}
+
+WritableFileDevice::~WritableFileDevice() { close(fd_); }
+
+std::unique_ptr<WritableFileDevice> WritableFileDevice::Open(
+    const std::filesystem::path& file) {
+  const int fd = open(file.c_str(), kFlags);
+  if (fd < 0 && errno == EISDIR) {
+    throw UsageError(
+        fmt::format("{}: is a directory; name a regular file or a block device",
+                    file.native()));
+  }
+  if (fd < 0) ThrowHostError(file, errno, "open it for writing");
+  std::unique_ptr<WritableFileDevice> device(new WritableFileDevice(file, fd));
+  StatHostFile(fd, file);
+  LockForWriting(fd, file);
+  // Behind the lock: nobody resizes from here on.
+  device->size_ = HostFileSize(fd, file);
+  return device;
+}
+
+std::unique_ptr<WritableFileDevice> WritableFileDevice::Create(
+    const std::filesystem::path& file, bool overwrite) {
+  const int fd = open(file.c_str(), kFlags | O_CREAT | O_EXCL, kForOwnerAlone);
+  if (fd >= 0) {
+    std::unique_ptr<WritableFileDevice> device(
+        new WritableFileDevice(file, fd));
+    LockForWriting(fd, file);
+    return device;
+  }
+  if (errno != EEXIST) ThrowHostError(file, errno, "create it");
+  if (!overwrite) {
+    throw UsageError(fmt::format("{}: exists already; --force overwrites it",
+                                 file.native()));
+  }
+  // Locked before it is cut: a file in use loses nothing.
+  std::unique_ptr<WritableFileDevice> device = Open(file);
+  if (S_ISREG(StatHostFile(device->fd_, file).st_mode)) device->Resize(0);
+  return device;
+}
+
+void WritableFileDevice::Read(uint64_t offset, std::span<std::byte> out) {
+  ReadFromHostFile(fd_, file_, offset, out);
+}
+
+Extent WritableFileDevice::ExtentAt(uint64_t offset, uint64_t max_length) {
+  return HostFileExtentAt(fd_, size_, offset, max_length);
+}
+
+void WritableFileDevice::Write(uint64_t offset, std::span<const std::byte> in) {
+  while (!in.empty()) {
+    const ssize_t n =
+        pwrite(fd_, in.data(), in.size(), static_cast<off_t>(offset));
+    if (n < 0) {
+      if (errno == EINTR) continue;
+      ThrowHostError(
+          file_, errno,
+          fmt::format("write {} bytes at offset {}", in.size(), offset));
+    }
+    offset += static_cast<uint64_t>(n);
+    in = in.subspan(static_cast<size_t>(n));
+  }
+}
+
+void WritableFileDevice::Flush() {
+  if (fdatasync(fd_) != 0) ThrowHostError(file_, errno, "flush it");
+}
+
+void WritableFileDevice::Resize(uint64_t size) {
+  while (ftruncate(fd_, static_cast<off_t>(size)) != 0) {
+    if (errno == EINTR) continue;
+    ThrowHostError(file_, errno, fmt::format("resize it to {} bytes", size));
+  }
+  size_ = size;
+}
+
+}  // namespace pellucid
