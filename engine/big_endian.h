@@ -31,6 +31,13 @@ T LoadBigEndian(std::span<const std::byte> bytes, size_t at) {
   return SwapBigEndian(value);
 }
 
+// Writes `value` at bytes[at]. Requires at + sizeof(T) <= bytes.size().
+template <std::unsigned_integral T>
+void StoreBigEndian(std::span<std::byte> bytes, size_t at, T value) {
+  const T swapped = SwapBigEndian(value);
+  std::memcpy(bytes.subspan(at, sizeof(T)).data(), &swapped, sizeof(T));
+}
+
 }  // namespace pellucid
 
 #endif  // PELLUCID_ENGINE_BIG_ENDIAN_H_

@@ -10,50 +10,14 @@
 
 #include "engine/big_endian.h"
 #include "engine/errors.h"
+#include "engine/qcow2/header_fields.h"
 
 namespace pellucid::qcow2 {
 namespace {
 
 constexpr uint64_t kKnownIncompatible =
     kDirty | kCorrupt | kExternalDataFile | kCompressionType | kExtendedL2;
-constexpr uint32_t kVersion2Length = 72;
-constexpr uint32_t kVersion3Length = 104;
-constexpr uint64_t kMaxRefcountTableBytes = 8 << 20;
 constexpr uint32_t kMaxSnapshots = 65536;
-constexpr uint32_t kMaxBackingName = 1023;
-
-enum Extension : uint32_t {
-  kEnd = 0,
-  kBackingFormat = 0xe2792aca,
-  kFeatureNames = 0x6803f857,
-  kBitmaps = 0x23852875,
-  kFullDiskEncryption = 0x0537be77,
-  kDataFileName = 0x44415441,
-};
-
-// Where the fields stand in the file, once, for reading and for messages.
-struct Field {
-  const char* name;
-  size_t byte;
-};
-constexpr Field kVersionField = {"version", 4};
-constexpr Field kBackingFileOffset = {"backing_file_offset", 8};
-constexpr Field kBackingFileSize = {"backing_file_size", 16};
-constexpr Field kClusterBits = {"cluster_bits", 20};
-constexpr Field kSize = {"size", 24};
-constexpr Field kCryptMethod = {"crypt_method", 32};
-constexpr Field kL1Size = {"l1_size", 36};
-constexpr Field kL1TableOffset = {"l1_table_offset", 40};
-constexpr Field kRefcountTableOffset = {"refcount_table_offset", 48};
-constexpr Field kRefcountTableClusters = {"refcount_table_clusters", 56};
-constexpr Field kNbSnapshots = {"nb_snapshots", 60};
-constexpr Field kSnapshotsOffset = {"snapshots_offset", 64};
-constexpr Field kIncompatibleFeatures = {"incompatible_features", 72};
-constexpr Field kCompatibleFeatures = {"compatible_features", 80};
-constexpr Field kAutoclearFeatures = {"autoclear_features", 88};
-constexpr Field kRefcountOrder = {"refcount_order", 96};
-constexpr Field kHeaderLength = {"header_length", 100};
-constexpr Field kCompressionTypeField = {"compression_type", 104};
 
 std::string Describe(const Field& field) {
   return fmt::format("header field {} (byte {})", field.name, field.byte);
@@ -217,7 +181,7 @@ class HeaderParser {
   }
 
   void ParseFeatureNames(std::span<const std::byte> table) {
-    constexpr size_t kEntry = 48;
+    constexpr size_t kEntry = kFeatureNameBytes;
     for (; table.size() >= kEntry; table = table.subspan(kEntry)) {
       const auto type = std::to_integer<unsigned>(table[0]);
       const auto bit = std::to_integer<unsigned>(table[1]);
