@@ -1,0 +1,288 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <string>
+#include <vector>
+
+#include "tests/tools/encrypted_image_fixture.h"
+
+namespace pellucid {
+namespace {
+
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+Bytes Part(const Bytes& bytes, uint64_t offset, uint64_t length) {
+  const auto begin = bytes.begin() + static_cast<ptrdiff_t>(offset);
+  return {begin, begin + static_cast<ptrdiff_t>(length)};
+}
+
+Bytes ToBytes(const std::string& text) {
+  const auto* begin = reinterpret_cast<const std::byte*>(text.data());
+  return {begin, begin + text.size()};
+}
+
+class ExportCommandTest : public EncryptedImageTest {
+ protected:
+  ExportCommandTest() {
+    MakeImage("disk.qcow2");
+    KeyFile();
+  }
+
+  ProgramResult Export(const std::vector<std::string>& arguments) {
+    std::vector<std::string> words = {"export", "--key-file", "key"};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    return RunPellucid(words);
+  }
+
+  struct stat StatOf(const std::string& name) {
+    struct stat status = {};
+    EXPECT_EQ(stat((folder_ / name).c_str(), &status), 0) << name;
+    return status;
+  }
+
+  bool Exists(const std::string& name) {
+    return std::filesystem::exists(folder_ / name);
+  }
+};
+
+TEST_F(ExportCommandTest, AFileIsExactSparseAndPrivate) {
+  const ProgramResult result = Export({"disk.qcow2", "copy.raw"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, IsEmpty());
+  EXPECT_THAT(result.err, IsEmpty());
+  EXPECT_TRUE(ReadHostFile(folder_ / "copy.raw") == Plaintext());
+  const struct stat status = StatOf("copy.raw");
+  EXPECT_LE(status.st_blocks * 512, 4 << 20);
+  EXPECT_EQ(status.st_mode & 0777, 0600u);
+}
+
+TEST_F(ExportCommandTest, NoSparseStoresEveryZero) {
+  EXPECT_EQ(Export({"--no-sparse", "disk.qcow2", "copy.raw"}).exit_code, 0);
+  EXPECT_TRUE(ReadHostFile(folder_ / "copy.raw") == Plaintext());
+  EXPECT_GE(static_cast<uint64_t>(StatOf("copy.raw").st_blocks) * 512,
+            kImageSize);
+}
+
+TEST_F(ExportCommandTest, StandardOutputGetsTheSameBytes) {
+  const ProgramResult result = Export({"disk.qcow2", "-"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_TRUE(ToBytes(result.out) == Plaintext());
+}
+
+TEST_F(ExportCommandTest, APartIsCutToTheByte) {
+  const Bytes plaintext = Plaintext();
+  const uint64_t offset = kDataOffset - 777;
+  const ProgramResult result = Export({"--offset", std::to_string(offset),
+                                       "--length", "2M", "disk.qcow2", "-"});
+  EXPECT_TRUE(ToBytes(result.out) == Part(plaintext, offset, 2 << 20));
+  EXPECT_EQ(Export({"--offset", "63MiB", "disk.qcow2", "tail.raw"}).exit_code,
+            0);
+  EXPECT_TRUE(ReadHostFile(folder_ / "tail.raw") ==
+              Part(plaintext, 63 << 20, 1 << 20));
+  EXPECT_EQ(Export({"--length", "0", "disk.qcow2", "none.raw"}).exit_code, 0);
+  EXPECT_EQ(StatOf("none.raw").st_size, 0);
+}
+
+TEST_F(ExportCommandTest, PartsPastTheEndAreRefused) {
+  for (const std::vector<std::string>& part :
+       std::vector<std::vector<std::string>>{
+           {"--offset", "65M"},
+           {"--length", "65M"},
+           {"--offset", "60M", "--length", "5M"},
+           {"--offset", "1", "--length", "18446744073709551615"}}) {
+    std::vector<std::string> arguments = part;
+    arguments.insert(arguments.end(), {"disk.qcow2", "copy.raw"});
+    const ProgramResult result = Export(arguments);
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_THAT(result.err, HasSubstr("67108864"));
+    EXPECT_FALSE(Exists("copy.raw"));
+  }
+}
+
+TEST_F(ExportCommandTest, TheHashIsThatOfThePlaintext) {
+  const std::string expected = Sha256(Plaintext());
+  const ProgramResult to_file =
+      Export({"--hash", "sha256", "disk.qcow2", "copy.raw"});
+  EXPECT_EQ(to_file.out, expected + "  copy.raw\n");
+  RunTool({"sha256sum", "--check", "--strict", "-"}, to_file.out,
+          folder_.path());
+  const ProgramResult to_stdout =
+      Export({"--hash", "SHA256", "disk.qcow2", "-"});
+  EXPECT_EQ(to_stdout.err, expected + "  -\n");
+  EXPECT_TRUE(ToBytes(to_stdout.out) == Plaintext());
+  const ProgramResult nowhere =
+      Export({"--hash", "sha256", "disk.qcow2", "/dev/null"});
+  EXPECT_EQ(nowhere.out, expected + "  /dev/null\n");
+}
+
+TEST_F(ExportCommandTest, AFileNameThatSha256sumEscapesIsEscaped) {
+  const ProgramResult result =
+      Export({"--hash", "sha256", "--length", "1M", "disk.qcow2", "a\\\nb"});
+  EXPECT_EQ(result.exit_code, 0);
+  RunTool({"sha256sum", "--check", "--strict", "-"}, result.out,
+          folder_.path());
+}
+
+TEST_F(ExportCommandTest, ManyThreadsAndOneGiveTheSame) {
+  for (const char* threads : {"1", "2", "33"}) {
+    EXPECT_EQ(Export({"--threads", threads, "--force", "--hash", "sha256",
+                      "disk.qcow2", "copy.raw"})
+                  .out,
+              Sha256(Plaintext()) + "  copy.raw\n");
+    EXPECT_TRUE(ReadHostFile(folder_ / "copy.raw") == Plaintext());
+  }
+}
+
+TEST_F(ExportCommandTest, AnExistingFileIsKeptUnlessForced) {
+  WriteHostFile(folder_ / "copy.raw", "precious");
+  const ProgramResult refused = Export({"disk.qcow2", "copy.raw"});
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("copy.raw"));
+  EXPECT_THAT(refused.err, HasSubstr("--force"));
+  EXPECT_EQ(ReadHostFile(folder_ / "copy.raw"), ToBytes("precious"));
+  EXPECT_EQ(Export({"--force", "disk.qcow2", "copy.raw"}).exit_code, 0);
+  EXPECT_TRUE(ReadHostFile(folder_ / "copy.raw") == Plaintext());
+}
+
+TEST_F(ExportCommandTest, OldContentOfAForcedFileDoesNotShowInHoles) {
+  WriteHostFile(folder_ / "copy.raw", std::string(kImageSize + 4096, 'x'));
+  EXPECT_EQ(Export({"--force", "disk.qcow2", "copy.raw"}).exit_code, 0);
+  EXPECT_TRUE(ReadHostFile(folder_ / "copy.raw") == Plaintext());
+}
+
+TEST_F(ExportCommandTest, FilesOfTheImageAreNeverOverwritten) {
+  MakeImage("top.qcow2", "backing_file=disk.qcow2,backing_fmt=qcow2");
+  std::filesystem::create_symlink("disk.qcow2", folder_ / "link");
+  std::filesystem::create_hard_link(folder_ / "disk.qcow2", folder_ / "hard");
+  const Bytes before = ReadHostFile(folder_ / "disk.qcow2");
+  for (const char* image : {"disk.qcow2", "top.qcow2"}) {
+    for (const char* target : {"disk.qcow2", "link", "hard", "/dev/stdout"}) {
+      const ProgramResult result =
+          RunProgram({"sh", "-c",
+                      "exec \"$0\" export --key-file key --force $1 $2 >> hard",
+                      PELLUCID_PROGRAM, image, target},
+                     "", folder_.path());
+      EXPECT_EQ(result.exit_code, 2) << image << " to " << target;
+      EXPECT_THAT(result.err, HasSubstr("part of the image"));
+    }
+  }
+  const ProgramResult appended = RunProgram(
+      {"sh", "-c", "exec \"$0\" export --key-file key disk.qcow2 - >> hard",
+       PELLUCID_PROGRAM},
+      "", folder_.path());
+  EXPECT_EQ(appended.exit_code, 2);
+  EXPECT_TRUE(ReadHostFile(folder_ / "disk.qcow2") == before);
+}
+
+TEST_F(ExportCommandTest, AFolderIsNoTarget) {
+  EXPECT_EQ(Export({"--force", "disk.qcow2", "."}).exit_code, 2);
+  EXPECT_EQ(Export({"disk.qcow2", "missing/copy.raw"}).exit_code, 7);
+}
+
+TEST_F(ExportCommandTest, AReaderThatGoesAwayEndsItQuietly) {
+  const ProgramResult result = RunProgram(
+      {"bash", "-c",
+       "\"$0\" export --key-file key disk.qcow2 - | head -c 5 >/dev/null; "
+       "exit ${PIPESTATUS[0]}",
+       PELLUCID_PROGRAM},
+      "", folder_.path());
+  EXPECT_EQ(result.exit_code, 128 + SIGPIPE);
+  EXPECT_THAT(result.err, IsEmpty());
+}
+
+TEST_F(ExportCommandTest, AFullDiskLeavesNoFile) {
+  const ProgramResult full = Export({"disk.qcow2", "/dev/full"});
+  EXPECT_EQ(full.exit_code, 7);
+  EXPECT_THAT(full.err, HasSubstr("No space left"));
+  const ProgramResult limited = RunProgram(
+      {"bash", "-c",
+       "ulimit -f 100; exec \"$0\" export --key-file key disk.qcow2 copy.raw",
+       PELLUCID_PROGRAM},
+      "", folder_.path());
+  EXPECT_EQ(limited.exit_code, 7);
+  EXPECT_THAT(limited.err, HasSubstr("copy.raw: File too large"));
+  EXPECT_FALSE(Exists("copy.raw"));
+}
+
+TEST_F(ExportCommandTest, AWrongPassphraseHasItsOwnExitCode) {
+  KeyFile("wrong", "wrong");
+  const ProgramResult result =
+      RunPellucid({"export", "--key-file", "wrong", "disk.qcow2", "copy.raw"});
+  EXPECT_EQ(result.exit_code, 3);
+  EXPECT_THAT(result.err, HasSubstr("disk.qcow2"));
+  EXPECT_FALSE(Exists("copy.raw"));
+}
+
+TEST_F(ExportCommandTest, ANewlineInAKeyFileCounts) {
+  KeyFile(std::string(kPassphrase) + "\n", "newline");
+  EXPECT_EQ(
+      RunPellucid({"export", "--key-file", "newline", "disk.qcow2", "copy.raw"})
+          .exit_code,
+      3);
+}
+
+TEST_F(ExportCommandTest, KeyFilesAreTriedInTurnAndMayBeStandardInput) {
+  KeyFile("wrong", "wrong");
+  EXPECT_EQ(RunPellucid({"export", "--key-file", "wrong", "--key-file", "-",
+                         "disk.qcow2", "copy.raw"},
+                        kPassphrase)
+                .exit_code,
+            0);
+  EXPECT_TRUE(ReadHostFile(folder_ / "copy.raw") == Plaintext());
+  EXPECT_EQ(RunPellucid({"export", "--key-file", "-", "--key-file", "-",
+                         "disk.qcow2", "other.raw"})
+                .exit_code,
+            2);
+}
+
+TEST_F(ExportCommandTest, OneKeyFilePerLayerOpensABackingChain) {
+  MakeImage("base.qcow2", "encrypt.format=luks,encrypt.iter-time=10", "base");
+  MakeImage("top.qcow2",
+            "backing_file=base.qcow2,backing_fmt=qcow2,encrypt.format=luks,"
+            "encrypt.iter-time=10",
+            "top");
+  KeyFile("base", "base.key");
+  KeyFile("top", "top.key");
+  for (const bool top_first : {true, false}) {
+    const ProgramResult result = RunPellucid(
+        {"export", "--force", "--key-file", top_first ? "top.key" : "base.key",
+         "--key-file", top_first ? "base.key" : "top.key", "top.qcow2",
+         "copy.raw"});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_TRUE(ReadHostFile(folder_ / "copy.raw") == Plaintext());
+  }
+  EXPECT_EQ(
+      RunPellucid({"export", "--key-file", "top.key", "top.qcow2", "other.raw"})
+          .exit_code,
+      3);
+}
+
+TEST_F(ExportCommandTest, BadKeyFilesAreNamed) {
+  for (const auto& [path, exit_code] : std::vector<std::pair<std::string, int>>{
+           {"missing", 7}, {".", 7}, {"/dev/zero", 2}}) {
+    const ProgramResult result =
+        RunPellucid({"export", "--key-file", path, "disk.qcow2", "copy.raw"});
+    EXPECT_EQ(result.exit_code, exit_code) << path;
+    EXPECT_THAT(result.err, HasSubstr("pellucid: " + path + ": "));
+  }
+}
+
+TEST_F(ExportCommandTest, WithoutTerminalAndKeyFileTheRemedyIsNamed) {
+  const ProgramResult result =
+      RunPellucid({"export", "disk.qcow2", "copy.raw"});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_THAT(result.err, HasSubstr("--key-file"));
+}
+
+TEST_F(ExportCommandTest, CiphertextNeedsNoPassphrase) {
+  const ProgramResult result =
+      RunPellucid({"export", "--encryption", "none", "disk.qcow2", "copy.raw"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(static_cast<uint64_t>(StatOf("copy.raw").st_size), kImageSize);
+  EXPECT_FALSE(ReadHostFile(folder_ / "copy.raw") == Plaintext());
+}
+
+}  // namespace
+}  // namespace pellucid

@@ -1,0 +1,155 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/tools/encrypted_image_fixture.h"
+#include "tools/info_json.h"
+#include "tools/info_text.h"
+
+namespace pellucid {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+
+class InfoCommandTest : public EncryptedImageTest {
+ protected:
+  json Info(const std::vector<std::string>& arguments) {
+    std::vector<std::string> words = {"info", "--json"};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    const ProgramResult result = RunPellucid(words);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return json::parse(result.out);
+  }
+};
+
+TEST_F(InfoCommandTest, JsonAgreesWithQemuImg) {
+  MakeImage("disk.qcow2");
+  const json ours = Info({"disk.qcow2"});
+  const json theirs = json::parse(RunTool(
+      {"qemu-img", "info", "--output=json", "disk.qcow2"}, "", folder_.path()));
+  const json& specific = theirs["format-specific"]["data"];
+  EXPECT_EQ(ours["format"], "qcow2");
+  EXPECT_EQ(ours["virtual_size"], theirs["virtual-size"]);
+  EXPECT_EQ(ours["disk_size"], theirs["actual-size"]);
+  EXPECT_EQ(ours["luks"], nullptr);
+  EXPECT_EQ(ours["backing"], nullptr);
+  const json& qcow2 = ours["qcow2"];
+  EXPECT_EQ(qcow2["version"], 3);
+  EXPECT_EQ(qcow2["cluster_size"], theirs["cluster-size"]);
+  EXPECT_EQ(qcow2["refcount_bits"], specific["refcount-bits"]);
+  EXPECT_EQ(qcow2["compression"], specific["compression-type"]);
+  EXPECT_EQ(qcow2["encryption"], "luks");
+  const json& luks = qcow2["luks"];
+  const json& encrypt = specific["encrypt"];
+  EXPECT_EQ(luks["version"], 1);
+  EXPECT_EQ(luks["place"], "embedded");
+  EXPECT_EQ(luks["uuid"], encrypt["uuid"]);
+  EXPECT_EQ(luks["hash"], encrypt["hash-alg"]);
+  EXPECT_EQ(luks["key_bits"], 512);
+  ASSERT_EQ(luks["keyslots"].size(), encrypt["slots"].size());
+  for (size_t i = 0; i < luks["keyslots"].size(); ++i) {
+    const json& slot = luks["keyslots"][i];
+    EXPECT_EQ(slot["index"], i);
+    EXPECT_EQ(slot["active"], encrypt["slots"][i]["active"]);
+    EXPECT_EQ(slot["key_material_offset"], encrypt["slots"][i]["key-offset"]);
+    if (slot["active"]) {
+      EXPECT_EQ(slot["iterations"], encrypt["slots"][i]["iters"]);
+      EXPECT_EQ(slot["stripes"], encrypt["slots"][i]["stripes"]);
+    }
+  }
+}
+
+TEST_F(InfoCommandTest, SnapshotsAreListed) {
+  MakeImage("disk.qcow2", "compat=1.1");
+  RunTool({"qemu-img", "snapshot", "-c", "before update", "disk.qcow2"}, "",
+          folder_.path());
+  const json snapshots = Info({"disk.qcow2"})["qcow2"]["snapshots"];
+  ASSERT_EQ(snapshots.size(), 1u);
+  EXPECT_EQ(snapshots[0]["id"], "1");
+  EXPECT_EQ(snapshots[0]["name"], "before update");
+  EXPECT_EQ(snapshots[0]["virtual_size"], kImageSize);
+  EXPECT_THAT(snapshots[0]["date"].get<std::string>(),
+              testing::MatchesRegex("20..-..-..T..:..:..(\\..........?)?Z"));
+  const ProgramResult text = RunPellucid({"info", "disk.qcow2"});
+  EXPECT_THAT(text.out, HasSubstr("before update"));
+  EXPECT_THAT(text.out, HasSubstr("plaintext:   64 MiB (67108864 bytes)"));
+}
+
+TEST_F(InfoCommandTest, TheBackingChainIsATree) {
+  MakeImage("base.qcow2");
+  MakeImage("top.qcow2", "backing_file=base.qcow2,backing_fmt=qcow2");
+  const json info = Info({"top.qcow2"});
+  EXPECT_EQ(info["qcow2"]["encryption"], "none");
+  EXPECT_EQ(info["qcow2"]["backing_file"], "base.qcow2");
+  EXPECT_EQ(info["qcow2"]["backing_format"], "qcow2");
+  EXPECT_EQ(info["backing"]["qcow2"]["encryption"], "luks");
+  EXPECT_EQ(info["backing"]["backing"], nullptr);
+  EXPECT_THAT(RunPellucid({"info", "top.qcow2"}).out,
+              HasSubstr("\n    base.qcow2\n      format:"));
+}
+
+TEST_F(InfoCommandTest, AMissingBackingFileIsToldNotFatal) {
+  MakeImage("base.qcow2", "compat=1.1");
+  MakeImage("top.qcow2", "backing_file=base.qcow2,backing_fmt=qcow2");
+  std::filesystem::remove(folder_ / "base.qcow2");
+  const json info = Info({"top.qcow2"});
+  EXPECT_EQ(info["backing"], nullptr);
+  EXPECT_THAT(info["backing_error"].get<std::string>(),
+              HasSubstr("base.qcow2"));
+}
+
+TEST_F(InfoCommandTest, ErrorsHaveTheirExitCodes) {
+  EXPECT_EQ(RunPellucid({"info", "missing.qcow2"}).exit_code, 7);
+  EXPECT_EQ(RunPellucid({"info", "."}).exit_code, 7);
+  WriteHostFile(folder_ / "short.qcow2", "QFI\xfb");
+  EXPECT_EQ(RunPellucid({"info", "--format", "qcow2", "short.qcow2"}).exit_code,
+            4);
+}
+
+ImageInfo HostileInfo() {
+  ImageInfo info;
+  info.file = "disk\x1b[2J.qcow2";
+  info.format = "qcow2";
+  info.qcow2.emplace();
+  info.qcow2->encryption = "none";
+  info.qcow2->backing_file = "\xff\xfe\n";
+  SnapshotInfo snapshot;
+  snapshot.id = "\r";
+  snapshot.name =
+      "\xc2\x9b"
+      "31m";
+  snapshot.date_seconds = INT64_MAX;
+  info.qcow2->snapshots.push_back(snapshot);
+  return info;
+}
+
+TEST(InfoText, NamesCannotDriveTheTerminal) {
+  const std::string text = cli::FormatInfoAsText(HostileInfo());
+  for (const char c : text) {
+    EXPECT_TRUE(c == '\n' || (static_cast<unsigned char>(c) >= 0x20));
+  }
+  EXPECT_EQ(text.find("\xc2\x9b"), std::string::npos);
+  EXPECT_THAT(text, HasSubstr("disk\\x1b[2J.qcow2"));
+}
+
+TEST(InfoJson, NamesOfAnyBytesMakeAsciiJson) {
+  const std::string text = cli::FormatInfoAsJson(HostileInfo());
+  for (const char c : text) {
+    EXPECT_TRUE(c == '\n' || (c >= 0x20 && c < 0x7f));
+  }
+  EXPECT_EQ(json::parse(text)["file"], "disk\x1b[2J.qcow2");
+}
+
+TEST(InfoJson, EveryFieldIsThereWhateverTheImage) {
+  const json parsed = json::parse(cli::FormatInfoAsJson(ImageInfo()));
+  for (const char* field :
+       {"file", "format", "virtual_size", "file_size", "disk_size", "qcow2",
+        "luks", "backing", "backing_error"}) {
+    EXPECT_TRUE(parsed.contains(field)) << field;
+  }
+}
+
+}  // namespace
+}  // namespace pellucid
