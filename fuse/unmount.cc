@@ -34,6 +34,7 @@ constexpr char kUnmountProgram[] = "fusermount3";
 }
 
 MountTableEntry FindOurMount(const std::filesystem::path& path) {
+  if (path.empty()) throw UsageError("the name of the mountpoint is empty");
   std::filesystem::path resolved;
   try {
     resolved = ResolveMountpoint(path);

@@ -68,7 +68,7 @@ TEST_P(DeviceFailureTest, IsReportedAtItsPlaceAndNowhereElse) {
       }
     }
   }
-  EXPECT_EQ(Unmount(), 0);
+  EXPECT_EQ(EndByUnmount(), 0);
   EXPECT_THAT(Log(), HasSubstr("read of "));
   EXPECT_THAT(Log(), HasSubstr(" bytes at offset "));
 }
@@ -105,7 +105,7 @@ TEST_F(BrokenDeviceTest, OneCauseIsToldOnce) {
     EXPECT_EQ(lseek(file.fd(), 0, SEEK_HOLE), -1);
     EXPECT_EQ(errno, EIO);
   }
-  EXPECT_EQ(Unmount(), 0);
+  EXPECT_EQ(EndByUnmount(), 0);
   const std::string log = Log();
   const size_t first = log.find("x: damaged");
   ASSERT_NE(first, std::string::npos);
@@ -127,7 +127,7 @@ TEST_F(BrokenDeviceTest, FloodOfCausesIsCutOff) {
       EXPECT_EQ(pread(file.fd(), page, sizeof page, offset), -1);
     }
   }
-  EXPECT_EQ(Unmount(), 0);
+  EXPECT_EQ(EndByUnmount(), 0);
   const std::string log = Log();
   EXPECT_LT(std::count(log.begin(), log.end(), '\n'), 50) << log;
   EXPECT_THAT(log, HasSubstr("left out"));
@@ -270,7 +270,7 @@ TEST_F(MountpointTest, SecondMountAtOnePlaceIsRefused) {
             MountpointKind::kDirectory, "fsname=first.img"));
   EXPECT_THAT(ErrorFor(mountpoint()), HasSubstr("first.img"));
   EXPECT_THAT(ErrorFor(mountpoint()), HasSubstr("pellucid umount"));
-  EXPECT_EQ(Unmount(), 0);
+  EXPECT_EQ(EndByUnmount(), 0);
 }
 
 TEST_F(MountpointTest, MountWhoseServerDiedIsNamed) {

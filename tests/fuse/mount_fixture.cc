@@ -34,9 +34,11 @@ constexpr std::chrono::seconds kPatience{20};
 }  // namespace
 
 TemporaryFolder::TemporaryFolder() {
-  std::string name = (fs::temp_directory_path() / "pellucid-XXXXXX").string();
+  std::string name =
+      (fs::temp_directory_path() / "pellucid test-XXXXXX").string();
   if (mkdtemp(name.data()) == nullptr) ThrowErrno(name);
   path_ = fs::canonical(name);
+  fs::permissions(path_, fs::perms{0755});
 }
 
 TemporaryFolder::~TemporaryFolder() {
@@ -73,7 +75,7 @@ int WaitForEnd(pid_t child) {
   while (std::chrono::steady_clock::now() < deadline) {
     int status = 0;
     const pid_t ended = waitpid(child, &status, WNOHANG);
-    if (ended == child) return status;
+    if (ended > 0) return status;
     if (ended < 0 && errno != EINTR) ThrowErrno("waitpid");
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
@@ -109,6 +111,13 @@ void MountTest::TearDown() {
 
 void MountTest::Mount(std::unique_ptr<BlockDevice> device, MountpointKind kind,
                       const std::string& options) {
+  if (!TryMount(std::move(device), kind, options)) {
+    FAIL() << "mounting failed: " << Log();
+  }
+}
+
+bool MountTest::TryMount(std::unique_ptr<BlockDevice> device,
+                         MountpointKind kind, const std::string& options) {
   kind_ = kind;
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) ThrowErrno("pipe");
@@ -125,24 +134,21 @@ void MountTest::Mount(std::unique_ptr<BlockDevice> device, MountpointKind kind,
     session.Run([&] { (void)!write(ends[1], "r", 1); });
     return 0;
   });
-  device.reset();
   close(ends[1]);
   char ready = 0;
   const ssize_t length = read(ends[0], &ready, 1);
   close(ends[0]);
-  if (length == 1) return;
-  WaitForEnd(std::exchange(server_, -1));
-  FAIL() << "mounting failed: " << Log();
+  if (length != 1) AwaitServer();
+  return length == 1;
 }
 
 int MountTest::EndServer(int signal) {
   kill(server_, signal);
-  const int status = WaitForEnd(server_);
-  if (status >= 0) server_ = -1;
-  return status;
+  return AwaitServer();
 }
 
-int MountTest::Unmount() {
+int MountTest::EndByUnmount() {
+  // Not by the code under test, which has tests of its own.
   if (umount2(mountpoint().c_str(), UMOUNT_NOFOLLOW) != 0 && errno == EPERM) {
     const pid_t child = Fork([&] {
       execlp("fusermount3", "fusermount3", "-u", "--", mountpoint().c_str(),
@@ -151,6 +157,10 @@ int MountTest::Unmount() {
     });
     WaitForEnd(child);
   }
+  return AwaitServer();
+}
+
+int MountTest::AwaitServer() {
   const int status = WaitForEnd(server_);
   if (status >= 0) server_ = -1;
   return status;

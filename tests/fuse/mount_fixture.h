@@ -16,7 +16,8 @@
 
 namespace pellucid::fuse {
 
-// A folder that goes when the test does.
+// A folder that goes when the test does; everybody may enter it, and its name
+// has a blank, which mount tables escape.
 class TemporaryFolder {
  public:
   TemporaryFolder();
@@ -47,8 +48,8 @@ class OpenFile {
 // or with 99 and a message if it throws.
 pid_t Fork(const std::function<int()>& body);
 
-// Waits for a child's end, at most some seconds; its status as waitpid(2) gives
-// it, or -1 if it still runs.
+// Waits for the end of a child (-1: any), at most some seconds; its status as
+// waitpid(2) gives it, or -1 if it still runs.
 int WaitForEnd(pid_t child);
 
 bool IsMounted(const std::filesystem::path& mountpoint);
@@ -66,11 +67,16 @@ class MountTest : public ::testing::Test {
   // server's messages go to log_file().
   void Mount(std::unique_ptr<BlockDevice> device, MountpointKind kind,
              const std::string& options = "ro");
+  // The same, but false if the server ends without being ready.
+  bool TryMount(std::unique_ptr<BlockDevice> device, MountpointKind kind,
+                const std::string& options);
 
   // Asks the server to end with `signal` and gives its exit status.
   int EndServer(int signal);
   // Unmounts from outside and gives the server's exit status.
-  int Unmount();
+  int EndByUnmount();
+  // The server's exit status once it has ended by itself, -1 if it stays.
+  int AwaitServer();
 
   // The file that shows the plaintext.
   std::filesystem::path disk() const;

@@ -93,7 +93,7 @@ TEST_P(MountedFileTest, ReadsEqualTheModelFromManyThreads) {
     });
   }
   readers.clear();
-  EXPECT_EQ(Unmount(), 0) << Log();
+  EXPECT_EQ(EndByUnmount(), 0) << Log();
 }
 
 TEST_P(MountedFileTest, WholeFileIsMappedWithoutAStatBefore) {
@@ -109,7 +109,7 @@ TEST_P(MountedFileTest, WholeFileIsMappedWithoutAStatBefore) {
               -1);
     munmap(memory, kSize);
   }
-  EXPECT_EQ(Unmount(), 0) << Log();
+  EXPECT_EQ(EndByUnmount(), 0) << Log();
 }
 
 TEST_P(MountedFileTest, SeekWalksHolesAndDataAsTheDeviceHasThem) {
@@ -138,7 +138,7 @@ TEST_P(MountedFileTest, SeekWalksHolesAndDataAsTheDeviceHasThem) {
     EXPECT_EQ(lseek(file.fd(), 5'000'000, SEEK_DATA), 5'000'000);
     EXPECT_EQ(lseek(file.fd(), 10'000'000, SEEK_HOLE), 10'000'000);
   }
-  EXPECT_EQ(Unmount(), 0) << Log();
+  EXPECT_EQ(EndByUnmount(), 0) << Log();
 }
 
 TEST_P(MountedFileTest, SeekFromTheEndOrBeforeTheStartIsRefused) {
@@ -156,7 +156,7 @@ TEST_P(MountedFileTest, SeekFromTheEndOrBeforeTheStartIsRefused) {
     EXPECT_EQ(lseek(file.fd(), -123, SEEK_END),
               static_cast<off_t>(kSize) - 123);
   }
-  EXPECT_EQ(Unmount(), 0) << Log();
+  EXPECT_EQ(EndByUnmount(), 0) << Log();
 }
 
 TEST_P(MountedFileTest, AttributesAreThoseOfTheImage) {
@@ -177,12 +177,12 @@ TEST_P(MountedFileTest, AttributesAreThoseOfTheImage) {
   for (const ByteRange& hole : kHoles) stored -= hole.end - hole.begin;
   EXPECT_EQ(first.st_blocks, static_cast<blkcnt_t>((stored + 511) / 512));
 
-  EXPECT_EQ(Unmount(), 0) << Log();
+  EXPECT_EQ(EndByUnmount(), 0) << Log();
   MountDevice();
   struct stat second = {};
   ASSERT_EQ(stat(disk().c_str(), &second), 0);
   EXPECT_EQ(second.st_ino, first.st_ino);
-  EXPECT_EQ(Unmount(), 0) << Log();
+  EXPECT_EQ(EndByUnmount(), 0) << Log();
 }
 
 TEST_P(MountedFileTest, OwnerAndModeFollowTheOptions) {
@@ -192,12 +192,12 @@ TEST_P(MountedFileTest, OwnerAndModeFollowTheOptions) {
   EXPECT_EQ(status.st_uid, 1234U);
   EXPECT_EQ(status.st_gid, 4321U);
   EXPECT_EQ(status.st_mode & 07777, 0440U);
-  EXPECT_EQ(Unmount(), 0) << Log();
+  EXPECT_EQ(EndByUnmount(), 0) << Log();
 
   MountDevice("allow_other");
   ASSERT_EQ(stat(disk().c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 07777, 0444U);
-  EXPECT_EQ(Unmount(), 0) << Log();
+  EXPECT_EQ(EndByUnmount(), 0) << Log();
 }
 
 TEST_P(MountedFileTest, NothingCanBeChanged) {
@@ -221,7 +221,7 @@ TEST_P(MountedFileTest, NothingCanBeChanged) {
     EXPECT_TRUE(is_refused(
         open((mountpoint() / "new").c_str(), O_CREAT | O_WRONLY, 0666)));
   }
-  EXPECT_EQ(Unmount(), 0) << Log();
+  EXPECT_EQ(EndByUnmount(), 0) << Log();
 }
 
 TEST_P(MountedFileTest, ServerTellsItsProcessAndListsNoAttribute) {
@@ -238,7 +238,7 @@ TEST_P(MountedFileTest, ServerTellsItsProcessAndListsNoAttribute) {
   EXPECT_EQ(errno, ENODATA);
   EXPECT_EQ(listxattr(disk().c_str(), nullptr, 0), 0);
   EXPECT_EQ(listxattr(disk().c_str(), value, sizeof value), 0);
-  EXPECT_EQ(Unmount(), 0) << Log();
+  EXPECT_EQ(EndByUnmount(), 0) << Log();
 }
 
 TEST_P(MountedFileTest, FileSystemIsAsLargeAsTheFile) {
@@ -248,7 +248,7 @@ TEST_P(MountedFileTest, FileSystemIsAsLargeAsTheFile) {
   EXPECT_EQ(status.f_blocks, (kSize + 4095) / 4096);
   EXPECT_EQ(status.f_bfree, 0U);
   EXPECT_NE(status.f_flag & ST_RDONLY, 0U);
-  EXPECT_EQ(Unmount(), 0) << Log();
+  EXPECT_EQ(EndByUnmount(), 0) << Log();
 }
 
 class DirectoryTest : public MountTest {};
@@ -266,7 +266,7 @@ TEST_F(DirectoryTest, ShowsOneFile) {
   ASSERT_EQ(stat(mountpoint().c_str(), &root), 0);
   EXPECT_TRUE(S_ISDIR(root.st_mode));
   EXPECT_EQ(root.st_mode & 07777, 0500U);
-  EXPECT_EQ(Unmount(), 0) << Log();
+  EXPECT_EQ(EndByUnmount(), 0) << Log();
 }
 
 class DeviceSizeTest : public MountTest {};
@@ -283,7 +283,7 @@ TEST_F(DeviceSizeTest, EmptyDeviceIsAnEmptyFile) {
     EXPECT_EQ(lseek(file.fd(), 0, SEEK_DATA), -1);
     EXPECT_EQ(errno, ENXIO);
   }
-  EXPECT_EQ(Unmount(), 0) << Log();
+  EXPECT_EQ(EndByUnmount(), 0) << Log();
 }
 
 TEST_F(DeviceSizeTest, LastBytesOfATerabyteAreThere) {
@@ -299,7 +299,7 @@ TEST_F(DeviceSizeTest, LastBytesOfATerabyteAreThere) {
     ASSERT_EQ(pread(file.fd(), last, 2, static_cast<off_t>(kHuge - 1)), 1);
     EXPECT_EQ(last[0], ModelDevice(kHuge, holes).ByteAt(kHuge - 1));
   }
-  EXPECT_EQ(Unmount(), 0) << Log();
+  EXPECT_EQ(EndByUnmount(), 0) << Log();
 }
 
 }  // namespace
