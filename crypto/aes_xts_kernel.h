@@ -7,26 +7,24 @@
 #include <cstddef>
 #include <cstring>
 
-#include "crypto/aes_xts_paths.h"
+#include "crypto/aes_kernels.h"
+#include "crypto/aes_rounds.h"
 
 // AES-XTS for one width of registers. To be included inside a target region
 // (crypto/target_region.h), and with a Vector type of one's own, so that no
 // function of it is shared with code for another instruction set.
 //
-// A Vector holds kLanes blocks side by side in its Register and has Load,
-// Store, Broadcast (a block into every lane), Xor, Xor3, the four AES rounds,
-// ShiftBlocksLeft and ShiftBlocksRight (by bytes), ShiftWordsLeft and
-// ShiftWordsRight (64-bit words, by bits), Reduce and PowersOfX.
+// Besides what AesRounds asks for, Vector needs Load, Store, ShiftBlocksLeft
+// and ShiftBlocksRight (by bytes), ShiftWordsLeft and ShiftWordsRight (64-bit
+// words, by bits), Reduce and PowersOfX.
 
 namespace pellucid::crypto {
-
-enum class AesDirection { kEncrypt, kDecrypt };
 
 template <class Vector>
 class AesXtsKernel {
  public:
   template <AesDirection direction>
-  static void Transform(const AesXtsRequest& request) {
+  static void Transform(const AesRequest& request) {
     const std::byte* in = request.in;
     std::byte* out = request.out;
     for (size_t done = 0; done < request.sectors; done += kTweaks) {
@@ -61,48 +59,6 @@ class AesXtsKernel {
 
   using Group = Register[kGroup];
 
-  template <AesDirection direction>
-  [[gnu::always_inline]] static inline Register Round(Register state,
-                                                      Register key) {
-    if constexpr (direction == AesDirection::kEncrypt) {
-      return Vector::EncryptRound(state, key);
-    } else {
-      return Vector::DecryptRound(state, key);
-    }
-  }
-
-  template <AesDirection direction>
-  [[gnu::always_inline]] static inline Register LastRound(Register state,
-                                                          Register key) {
-    if constexpr (direction == AesDirection::kEncrypt) {
-      return Vector::EncryptLastRound(state, key);
-    } else {
-      return Vector::DecryptLastRound(state, key);
-    }
-  }
-
-  // AES between two XORs with `mask`, which join the first and the last round
-  // key.
-  template <AesDirection direction, size_t count>
-  [[gnu::always_inline]] static inline void MaskedAes(
-      const AesRoundKeys& keys, const Register (&mask)[count],
-      Register (&state)[count]) {
-    const Register first_key = Vector::Broadcast(keys.round[0]);
-    for (size_t i = 0; i < count; ++i) {
-      state[i] = Vector::Xor3(state[i], mask[i], first_key);
-    }
-    for (size_t round = 1; round < keys.rounds; ++round) {
-      const Register key = Vector::Broadcast(keys.round[round]);
-      for (size_t i = 0; i < count; ++i) {
-        state[i] = Round<direction>(state[i], key);
-      }
-    }
-    const Register last_key = Vector::Broadcast(keys.round[keys.rounds]);
-    for (size_t i = 0; i < count; ++i) {
-      state[i] = LastRound<direction>(state[i], Vector::Xor(last_key, mask[i]));
-    }
-  }
-
   // Encrypts `count` IVs, at most kTweaks.
   [[gnu::always_inline]] static inline void EncryptTweaks(
       const AesRoundKeys& keys, const std::byte* ivs, size_t count,
@@ -115,7 +71,8 @@ class AesXtsKernel {
     for (size_t i = 0; i < kRegisters; ++i) {
       state[i] = Vector::Load(tweaks + i * sizeof(Register));
     }
-    MaskedAes<AesDirection::kEncrypt>(keys, no_mask, state);
+    AesRounds<Vector>::template Transform<AesDirection::kEncrypt>(
+        keys, no_mask, no_mask, state);
     for (size_t i = 0; i < kRegisters; ++i) {
       Vector::Store(tweaks + i * sizeof(Register), state[i]);
     }
@@ -158,7 +115,7 @@ class AesXtsKernel {
 
   template <AesDirection direction>
   [[gnu::always_inline]] static inline void TransformSector(
-      const AesXtsKeys& keys, const std::byte* tweak, size_t sector_size,
+      const AesModeKeys& keys, const std::byte* tweak, size_t sector_size,
       const std::byte* in, std::byte* out) {
     const AesRoundKeys& round_keys =
         direction == AesDirection::kEncrypt ? keys.encryption : keys.decryption;
@@ -170,7 +127,8 @@ class AesXtsKernel {
         state[i] = Vector::Load(in + offset + i * sizeof(Register));
       }
       Prefetch(in + offset + kPrefetchDistance);
-      MaskedAes<direction>(round_keys, masks, state);
+      AesRounds<Vector>::template Transform<direction>(round_keys, masks, masks,
+                                                       state);
       for (size_t i = 0; i < kGroup; ++i) {
         Vector::Store(out + offset + i * sizeof(Register), state[i]);
       }

@@ -56,23 +56,22 @@ void WriteBenbi(uint64_t sector, std::span<std::byte> iv) {
 }
 
 // An IV that only depends on the sector number.
+template <WriteNumber write>
 class NumberIv : public IvGenerator {
  public:
-  NumberIv(WriteNumber write, size_t block_size)
-      : write_(write), block_size_(block_size) {}
+  explicit NumberIv(size_t block_size) : block_size_(block_size) {}
 
   void Generate(uint64_t first_sector, uint64_t sector_step,
                 std::span<std::byte> ivs) const override {
     std::ranges::fill(ivs, std::byte{0});
     uint64_t sector = first_sector;
     for (size_t i = 0; i < ivs.size(); i += block_size_) {
-      write_(sector, ivs.subspan(i, block_size_));
+      write(sector, ivs.subspan(i, block_size_));
       sector += sector_step;
     }
   }
 
  private:
-  WriteNumber write_;
   size_t block_size_;
 };
 
@@ -81,7 +80,7 @@ class EncryptedIv : public IvGenerator {
  public:
   EncryptedIv(BlockCipher cipher, uint64_t unit)
       : cipher_(std::move(cipher)),
-        numbers_(WritePlain64, cipher_.block_size()),
+        numbers_(cipher_.block_size()),
         unit_(unit) {}
 
   void Generate(uint64_t first_sector, uint64_t sector_step,
@@ -92,13 +91,13 @@ class EncryptedIv : public IvGenerator {
 
  private:
   BlockCipher cipher_;
-  NumberIv numbers_;
+  NumberIv<WritePlain64> numbers_;
   uint64_t unit_;
 };
 
 template <WriteNumber write>
 std::unique_ptr<IvGenerator> NewNumberIv(const IvParameters& parameters) {
-  return std::make_unique<NumberIv>(write, parameters.block_size);
+  return std::make_unique<NumberIv<write>>(parameters.block_size);
 }
 
 // The key of ESSIV is the hash of the whole volume key.

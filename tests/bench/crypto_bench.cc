@@ -1,4 +1,4 @@
-// Throughput of every sector cipher and AES-XTS path, and PBKDF2 iterations.
+// Throughput of every sector cipher and AES path, and PBKDF2 iterations.
 // `cryptsetup benchmark` prints the same quantities for its own backend.
 
 #include <benchmark/benchmark.h>
@@ -6,11 +6,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "crypto/aes_xts.h"
+#include "crypto/aes_modes.h"
 #include "crypto/hash.h"
 #include "crypto/pbkdf2.h"
 #include "crypto/sector_cipher.h"
@@ -31,9 +32,12 @@ void SetBytes(benchmark::State& state) {
                           static_cast<int64_t>(kBufferSize));
 }
 
-void AesXts(benchmark::State& state, AesXtsPath path, size_t key_size,
-            size_t sector_size, bool decrypt) {
-  const auto mode = MakeAesXtsMode(CountingBytes(key_size), path);
+using MakeAesMode = std::unique_ptr<CipherMode> (*)(
+    std::span<const std::byte> key, AesPath path);
+
+void AesModePath(benchmark::State& state, MakeAesMode make, AesPath path,
+                 size_t key_size, size_t sector_size, bool decrypt) {
+  const auto mode = make(CountingBytes(key_size), path);
   std::vector<std::byte> ivs(16 * kBufferSize / sector_size);
   std::vector<std::byte> buffer = CountingBytes(kBufferSize);
   for (auto _ : state) {
@@ -77,17 +81,18 @@ void Pbkdf2Block(benchmark::State& state, const std::string& hash) {
                           kIterations);
 }
 
-void RegisterAesXts() {
-  for (const AesXtsPath path : AvailableAesXtsPaths()) {
-    for (const size_t key_size : {32, 64}) {
+void RegisterAesMode(const char* name, MakeAesMode make, size_t keys) {
+  for (const AesPath path : AvailableAesPaths()) {
+    for (const size_t cipher_key_size : {16, 32}) {
       for (const size_t sector_size : {512, 4096}) {
         for (const bool decrypt : {false, true}) {
+          const size_t key_size = cipher_key_size * keys;
           benchmark::RegisterBenchmark(
-              fmt::format("aes_xts/{}/key:{}/sector:{}/{}", ToString(path),
+              fmt::format("{}/{}/key:{}/sector:{}/{}", name, ToString(path),
                           key_size * 8, sector_size,
                           decrypt ? "decrypt" : "encrypt")
                   .c_str(),
-              AesXts, path, key_size, sector_size, decrypt);
+              AesModePath, make, path, key_size, sector_size, decrypt);
         }
       }
     }
@@ -146,9 +151,11 @@ void RegisterPbkdf2() {
 }  // namespace pellucid::crypto
 
 int main(int argc, char** argv) {
-  pellucid::crypto::RegisterAesXts();
-  pellucid::crypto::RegisterSectorCiphers();
-  pellucid::crypto::RegisterPbkdf2();
+  using namespace pellucid::crypto;  // NOLINT(google-build-using-namespace)
+  RegisterAesMode("aes_xts", MakeAesXtsMode, 2);
+  RegisterAesMode("aes_cbc", MakeAesCbcMode, 1);
+  RegisterSectorCiphers();
+  RegisterPbkdf2();
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   benchmark::RunSpecifiedBenchmarks();

@@ -1,4 +1,4 @@
-#include "crypto/aes_xts_paths.h"
+#include "crypto/aes_kernels.h"
 #include "crypto/target_region.h"
 
 #if defined(__x86_64__)
@@ -11,6 +11,7 @@
 
 PELLUCID_BEGIN_TARGET("aes,pclmul,avx2,vaes,vpclmulqdq")
 
+#include "crypto/aes_cbc_kernel.h"
 #include "crypto/aes_xts_kernel.h"
 
 namespace pellucid::crypto {
@@ -82,13 +83,17 @@ struct Vaes256 {
   }
 };
 
-using Kernel = AesXtsKernel<Vaes256>;
+using Xts = AesXtsKernel<Vaes256>;
+using Cbc = AesCbcKernel<Vaes256>;
 
 }  // namespace
 
-const AesXtsFunctions kAesXtsVaes256 = {
-    Kernel::Transform<AesDirection::kEncrypt>,
-    Kernel::Transform<AesDirection::kDecrypt>};
+constinit const AesKernels kVaes256Kernels = {
+    Xts::Transform<AesDirection::kEncrypt>,
+    Xts::Transform<AesDirection::kDecrypt>,
+    AesNiCbcEncrypt,
+    Cbc::Decrypt,
+};
 
 }  // namespace pellucid::crypto
 

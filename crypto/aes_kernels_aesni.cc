@@ -1,4 +1,4 @@
-#include "crypto/aes_xts_paths.h"
+#include "crypto/aes_kernels.h"
 #include "crypto/target_region.h"
 
 #if defined(__x86_64__)
@@ -11,6 +11,7 @@
 
 PELLUCID_BEGIN_TARGET("aes,pclmul")
 
+#include "crypto/aes_cbc_kernel.h"
 #include "crypto/aes_xts_kernel.h"
 
 namespace pellucid::crypto {
@@ -73,13 +74,19 @@ struct AesNi {
   static Register PowersOfX(__m128i block) { return block; }
 };
 
-using Kernel = AesXtsKernel<AesNi>;
+using Xts = AesXtsKernel<AesNi>;
+using Cbc = AesCbcKernel<AesNi>;
 
 }  // namespace
 
-const AesXtsFunctions kAesXtsAesNi = {
-    Kernel::Transform<AesDirection::kEncrypt>,
-    Kernel::Transform<AesDirection::kDecrypt>};
+void AesNiCbcEncrypt(const AesRequest& request) { Cbc::Encrypt(request); }
+
+constinit const AesKernels kAesNiKernels = {
+    Xts::Transform<AesDirection::kEncrypt>,
+    Xts::Transform<AesDirection::kDecrypt>,
+    AesNiCbcEncrypt,
+    Cbc::Decrypt,
+};
 
 }  // namespace pellucid::crypto
 

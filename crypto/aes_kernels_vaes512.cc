@@ -1,4 +1,4 @@
-#include "crypto/aes_xts_paths.h"
+#include "crypto/aes_kernels.h"
 #include "crypto/target_region.h"
 
 #if defined(__x86_64__)
@@ -16,6 +16,7 @@
 
 PELLUCID_BEGIN_TARGET("aes,pclmul,avx512f,avx512bw,vaes,vpclmulqdq")
 
+#include "crypto/aes_cbc_kernel.h"
 #include "crypto/aes_xts_kernel.h"
 
 namespace pellucid::crypto {
@@ -86,13 +87,17 @@ struct Vaes512 {
   }
 };
 
-using Kernel = AesXtsKernel<Vaes512>;
+using Xts = AesXtsKernel<Vaes512>;
+using Cbc = AesCbcKernel<Vaes512>;
 
 }  // namespace
 
-const AesXtsFunctions kAesXtsVaes512 = {
-    Kernel::Transform<AesDirection::kEncrypt>,
-    Kernel::Transform<AesDirection::kDecrypt>};
+constinit const AesKernels kVaes512Kernels = {
+    Xts::Transform<AesDirection::kEncrypt>,
+    Xts::Transform<AesDirection::kDecrypt>,
+    AesNiCbcEncrypt,
+    Cbc::Decrypt,
+};
 
 }  // namespace pellucid::crypto
 

@@ -1,14 +1,16 @@
-#include "crypto/aes_xts.h"
+#include "crypto/aes_modes.h"
 
 #include <cryptopp/aes.h>
 #include <cryptopp/modes.h>
 #include <cryptopp/xts.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "tests/crypto/test_bytes.h"
@@ -28,20 +30,52 @@ Bytes Tweaks(uint64_t first_sector, size_t sectors) {
   return ivs;
 }
 
+// Each sector by itself, by Crypto++'s own mode.
+template <class Mode>
 Bytes CryptoPpEncrypt(const Bytes& key, const Bytes& ivs, size_t sector_size,
                       const Bytes& plaintext) {
   const auto* key_bytes = reinterpret_cast<const CryptoPP::byte*>(key.data());
   Bytes ciphertext(plaintext.size());
   for (size_t i = 0; i * sector_size < plaintext.size(); ++i) {
-    CryptoPP::XTS_Mode<CryptoPP::AES>::Encryption xts;
-    xts.SetKeyWithIV(key_bytes, key.size(),
-                     reinterpret_cast<const CryptoPP::byte*>(&ivs[16 * i]));
-    xts.ProcessData(
+    typename Mode::Encryption mode;
+    mode.SetKeyWithIV(key_bytes, key.size(),
+                      reinterpret_cast<const CryptoPP::byte*>(&ivs[16 * i]));
+    mode.ProcessData(
         reinterpret_cast<CryptoPP::byte*>(&ciphertext[i * sector_size]),
         reinterpret_cast<const CryptoPP::byte*>(&plaintext[i * sector_size]),
         sector_size);
   }
   return ciphertext;
+}
+
+struct ModeUnderTest {
+  const char* name;
+  std::unique_ptr<CipherMode> (*make)(std::span<const std::byte> key,
+                                      AesPath path);
+  Bytes (*expected)(const Bytes& key, const Bytes& ivs, size_t sector_size,
+                    const Bytes& plaintext);
+  size_t keys;
+};
+
+constexpr ModeUnderTest kXts = {
+    "Xts", MakeAesXtsMode, CryptoPpEncrypt<CryptoPP::XTS_Mode<CryptoPP::AES>>,
+    2};
+constexpr ModeUnderTest kCbc = {
+    "Cbc", MakeAesCbcMode, CryptoPpEncrypt<CryptoPP::CBC_Mode<CryptoPP::AES>>,
+    1};
+
+Bytes Encrypt(const CipherMode& mode, Bytes ivs, size_t sector_size,
+              const Bytes& plaintext) {
+  Bytes ciphertext(plaintext.size());
+  mode.Encrypt(ivs, sector_size, plaintext, ciphertext);
+  return ciphertext;
+}
+
+Bytes Decrypt(const CipherMode& mode, Bytes ivs, size_t sector_size,
+              const Bytes& ciphertext) {
+  Bytes plaintext(ciphertext.size());
+  mode.Decrypt(ivs, sector_size, ciphertext, plaintext);
+  return plaintext;
 }
 
 // IEEE Std 1619-2007, annex B. The plaintext is 00 01 ... ff twice, or the
@@ -93,71 +127,105 @@ Bytes CountingBytes() {
   return bytes;
 }
 
-class AesXtsPathTest : public testing::TestWithParam<AesXtsPath> {
- protected:
-  static std::unique_ptr<CipherMode> Make(const Bytes& key) {
-    return MakeAesXtsMode(key, GetParam());
-  }
+class AesPathTest : public testing::TestWithParam<AesPath> {};
 
-  static Bytes Encrypt(const Bytes& key, Bytes ivs, size_t sector_size,
-                       const Bytes& plaintext) {
-    Bytes ciphertext(plaintext.size());
-    Make(key)->Encrypt(ivs, sector_size, plaintext, ciphertext);
-    return ciphertext;
-  }
-
-  static Bytes Decrypt(const Bytes& key, Bytes ivs, size_t sector_size,
-                       const Bytes& ciphertext) {
-    Bytes plaintext(ciphertext.size());
-    Make(key)->Decrypt(ivs, sector_size, ciphertext, plaintext);
-    return plaintext;
-  }
-};
-
-TEST_P(AesXtsPathTest, Ieee1619Vectors4And5) {
-  const Bytes vector_4 =
-      Encrypt(FromHex(kKey128), Tweaks(0, 1), 512, CountingBytes());
+TEST_P(AesPathTest, Ieee1619Vectors4And5) {
+  const auto xts = MakeAesXtsMode(FromHex(kKey128), GetParam());
+  const Bytes vector_4 = Encrypt(*xts, Tweaks(0, 1), 512, CountingBytes());
   EXPECT_EQ(ToHex(vector_4), kVector4);
-  const Bytes vector_5 = Encrypt(FromHex(kKey128), Tweaks(1, 1), 512, vector_4);
+  const Bytes vector_5 = Encrypt(*xts, Tweaks(1, 1), 512, vector_4);
   EXPECT_EQ(ToHex(vector_5).substr(0, 32), kVector5Start);
-  EXPECT_EQ(Decrypt(FromHex(kKey128), Tweaks(1, 1), 512, vector_5), vector_4);
+  EXPECT_EQ(Decrypt(*xts, Tweaks(1, 1), 512, vector_5), vector_4);
 }
 
-TEST_P(AesXtsPathTest, Ieee1619Vector10) {
-  EXPECT_EQ(
-      ToHex(Encrypt(FromHex(kKey256), Tweaks(0xff, 1), 512, CountingBytes())),
-      kVector10);
-  EXPECT_EQ(Decrypt(FromHex(kKey256), Tweaks(0xff, 1), 512, FromHex(kVector10)),
+TEST_P(AesPathTest, Ieee1619Vector10) {
+  const auto xts = MakeAesXtsMode(FromHex(kKey256), GetParam());
+  EXPECT_EQ(ToHex(Encrypt(*xts, Tweaks(0xff, 1), 512, CountingBytes())),
+            kVector10);
+  EXPECT_EQ(Decrypt(*xts, Tweaks(0xff, 1), 512, FromHex(kVector10)),
             CountingBytes());
 }
 
-TEST_P(AesXtsPathTest, AgreesWithCryptoPpForEveryShape) {
+// NIST SP 800-38A, sections F.2.1, F.2.3 and F.2.5.
+TEST_P(AesPathTest, NistCbcVectors) {
+  constexpr char kPlaintext[] =
+      "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51"
+      "30c81c46a35ce411e5fbc1191a0a52eff69f2445df4f9b17ad2b417be66c3710";
+  const struct {
+    const char* key;
+    const char* ciphertext;
+  } kVectors[] = {
+      {"2b7e151628aed2a6abf7158809cf4f3c",
+       "7649abac8119b246cee98e9b12e9197d5086cb9b507219ee95db113a917678b2"
+       "73bed6b8e3c1743b7116e69e222295163ff1caa1681fac09120eca307586e1a7"},
+      {"8e73b0f7da0e6452c810f32b809079e562f8ead2522c6b7b",
+       "4f021db243bc633d7178183a9fa071e8b4d9ada9ad7dedf4e5e738763f69145a"
+       "571b242012fb7ae07fa9baac3df102e008b0e27988598881d920a9e64f5615cd"},
+      {"603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4",
+       "f58c4c04d6e5f1ba779eabfb5f7bfbd69cfc4e967edb808d679f777bc6702c7d"
+       "39f23369a9d9bacfa530e26304231461b2eb05e2c39be9fcda6c19078c6a9d1b"},
+  };
+  Bytes plaintext = FromHex(kPlaintext);
+  plaintext.resize(512);
+  const Bytes iv = FromHex("000102030405060708090a0b0c0d0e0f");
+  for (const auto& [key, expected] : kVectors) {
+    const auto cbc = MakeAesCbcMode(FromHex(key), GetParam());
+    const Bytes ciphertext = Encrypt(*cbc, iv, 512, plaintext);
+    EXPECT_EQ(ToHex(ciphertext).substr(0, 128), expected);
+    EXPECT_EQ(Decrypt(*cbc, iv, 512, ciphertext), plaintext);
+  }
+}
+
+std::string PathName(AesPath path) {
+  std::string name(ToString(path));
+  std::erase(name, '-');
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Paths, AesPathTest,
+                         testing::ValuesIn(AvailableAesPaths()),
+                         [](const auto& info) { return PathName(info.param); });
+
+class AesModeTest
+    : public testing::TestWithParam<std::tuple<ModeUnderTest, AesPath>> {
+ protected:
+  static std::unique_ptr<CipherMode> Make(const Bytes& key) {
+    const auto& [mode, path] = GetParam();
+    return mode.make(key, path);
+  }
+
+  static const ModeUnderTest& Mode() { return std::get<0>(GetParam()); }
+};
+
+TEST_P(AesModeTest, AgreesWithCryptoPpForEveryShape) {
   unsigned seed = 0;
-  for (const size_t key_size : {32, 48, 64}) {
+  for (const size_t cipher_key_size : {16, 24, 32}) {
+    const size_t key_size = cipher_key_size * Mode().keys;
     for (const size_t sector_size : {512, 1024, 2048, 4096}) {
-      for (const size_t sectors : {1, 2, 7, 8, 9, 17}) {
+      for (const size_t sectors : {1, 2, 7, 8, 9, 13, 17}) {
         const Bytes key = RandomBytes(key_size, ++seed);
         const Bytes ivs = RandomBytes(16 * sectors, ++seed);
         const Bytes plaintext = RandomBytes(sectors * sector_size, ++seed);
-        const Bytes ciphertext = Encrypt(key, ivs, sector_size, plaintext);
+        const auto mode = Make(key);
+        const Bytes ciphertext = Encrypt(*mode, ivs, sector_size, plaintext);
         const std::string shape =
             fmt::format("{} sectors of {} bytes, key of {} bytes", sectors,
                         sector_size, key_size);
-        EXPECT_EQ(ciphertext, CryptoPpEncrypt(key, ivs, sector_size, plaintext))
+        EXPECT_EQ(ciphertext, Mode().expected(key, ivs, sector_size, plaintext))
             << shape;
-        EXPECT_EQ(Decrypt(key, ivs, sector_size, ciphertext), plaintext)
+        EXPECT_EQ(Decrypt(*mode, ivs, sector_size, ciphertext), plaintext)
             << shape;
       }
     }
   }
 }
 
-TEST_P(AesXtsPathTest, TakesBuffersAtAnyAddressAndTouchesNothingBeside) {
+TEST_P(AesModeTest, TakesBuffersAtAnyAddressAndTouchesNothingBeside) {
   constexpr size_t kSize = size_t{9} * 512;
-  const Bytes key = RandomBytes(64, 1);
+  const Bytes key = RandomBytes(32 * Mode().keys, 1);
   const Bytes ivs = RandomBytes(size_t{16} * 9, 2);
   const Bytes plaintext = RandomBytes(kSize, 3);
-  const Bytes expected = CryptoPpEncrypt(key, ivs, 512, plaintext);
+  const Bytes expected = Mode().expected(key, ivs, 512, plaintext);
   const auto mode = Make(key);
   for (const size_t shift : {0, 1, 7, 15, 16, 31, 33, 63}) {
     Bytes in(kSize + 128, std::byte{0xaa});
@@ -170,31 +238,39 @@ TEST_P(AesXtsPathTest, TakesBuffersAtAnyAddressAndTouchesNothingBeside) {
     framed.insert(framed.end(), expected.begin(), expected.end());
     framed.resize(kSize + 128, std::byte{0xbb});
     EXPECT_EQ(out, framed) << shift;
+
+    used_ivs = ivs;
+    mode->Decrypt(used_ivs, 512, std::span(out).subspan(64 - shift, kSize),
+                  std::span(in).subspan(shift, kSize));
+    EXPECT_TRUE(
+        std::ranges::equal(std::span(in).subspan(shift, kSize), plaintext))
+        << shift;
+    EXPECT_EQ(out, framed) << shift;
   }
 }
 
-TEST_P(AesXtsPathTest, WorksInPlace) {
-  const Bytes key = RandomBytes(32, 1);
+TEST_P(AesModeTest, WorksInPlace) {
+  const Bytes key = RandomBytes(16 * Mode().keys, 1);
   const Bytes ivs = RandomBytes(size_t{16} * 5, 2);
   const Bytes plaintext = RandomBytes(size_t{5} * 1024, 3);
   Bytes data = plaintext;
   Bytes used_ivs = ivs;
   Make(key)->Encrypt(used_ivs, 1024, data, data);
-  EXPECT_EQ(data, CryptoPpEncrypt(key, ivs, 1024, plaintext));
+  EXPECT_EQ(data, Mode().expected(key, ivs, 1024, plaintext));
   used_ivs = ivs;
   Make(key)->Decrypt(used_ivs, 1024, data, data);
   EXPECT_EQ(data, plaintext);
 }
 
-TEST_P(AesXtsPathTest, NoSectorsAreNoWork) {
-  Make(RandomBytes(64, 1))->Encrypt({}, 512, {}, {});
+TEST_P(AesModeTest, NoSectorsAreNoWork) {
+  Make(RandomBytes(32 * Mode().keys, 1))->Encrypt({}, 512, {}, {});
 }
 
-TEST_P(AesXtsPathTest, ManyThreadsShareOne) {
-  const Bytes key = RandomBytes(64, 1);
+TEST_P(AesModeTest, ManyThreadsShareOne) {
+  const Bytes key = RandomBytes(32 * Mode().keys, 1);
   const Bytes ivs = RandomBytes(size_t{16} * 16, 2);
   const Bytes plaintext = RandomBytes(size_t{16} * 512, 3);
-  const Bytes expected = CryptoPpEncrypt(key, ivs, 512, plaintext);
+  const Bytes expected = Mode().expected(key, ivs, 512, plaintext);
   const auto mode = Make(key);
   std::vector<Bytes> outputs(4, Bytes(plaintext.size()));
   std::vector<std::thread> threads;
@@ -210,22 +286,23 @@ TEST_P(AesXtsPathTest, ManyThreadsShareOne) {
   for (const Bytes& out : outputs) EXPECT_EQ(out, expected);
 }
 
-TEST_P(AesXtsPathTest, OtherKeyLengthsAreRefused) {
-  for (const size_t size : {0, 16, 31, 33, 40, 63, 65, 128}) {
+TEST_P(AesModeTest, OtherKeyLengthsAreRefused) {
+  for (const size_t size : {0, 1, 15, 17, 20, 31, 33, 40, 63, 65, 128}) {
     EXPECT_THROW(Make(Bytes(size)), std::invalid_argument) << size;
   }
+  EXPECT_THROW(Make(Bytes(Mode().keys == 1 ? 64 : 16)), std::invalid_argument);
 }
 
-INSTANTIATE_TEST_SUITE_P(Paths, AesXtsPathTest,
-                         testing::ValuesIn(AvailableAesXtsPaths()),
-                         [](const auto& info) {
-                           std::string name(ToString(info.param));
-                           std::erase(name, '-');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Modes, AesModeTest,
+    testing::Combine(testing::Values(kXts, kCbc),
+                     testing::ValuesIn(AvailableAesPaths())),
+    [](const auto& info) {
+      return std::get<0>(info.param).name + PathName(std::get<1>(info.param));
+    });
 
-TEST(AesXtsTest, PortablePathIsAlwaysThere) {
-  EXPECT_EQ(AvailableAesXtsPaths().front(), AesXtsPath::kPortable);
+TEST(AesPathsTest, PortablePathIsAlwaysThere) {
+  EXPECT_EQ(AvailableAesPaths().front(), AesPath::kPortable);
 }
 
 }  // namespace
