@@ -2,27 +2,13 @@
 #define PELLUCID_ENGINE_LUKS_FORMAT_HEADER_H_
 
 #include <cstdint>
-#include <optional>
 #include <string>
 
 #include "crypto/secret_bytes.h"
-#include "engine/luks/volume_header.h"
+#include "engine/luks/kdf_cost.h"
 #include "engine/writable_device.h"
 
 namespace pellucid::luks {
-
-// What deriving a key may cost. Whatever is not given is measured on this
-// machine so that one derivation takes `iter_time_ms`.
-struct KdfCost {
-  std::string type =
-      "argon2id";               // pbkdf2, argon2i, argon2id; LUKS1 has pbkdf2.
-  std::string hash = "sha256";  // pbkdf2 only.
-  unsigned iter_time_ms = 2000;
-  std::optional<uint32_t> iterations;  // pbkdf2.
-  std::optional<uint32_t> time;        // argon2, as the next two.
-  std::optional<uint32_t> memory_kib;
-  std::optional<uint32_t> cpus;
-};
 
 // Where the payload will be, which decides the header's offsets.
 enum class Layout {
@@ -39,20 +25,26 @@ struct FormatOptions {
   std::string mode = "xts-plain64";
   uint32_t key_bytes = 64;
   uint32_t sector_size = 512;   // LUKS2.
-  std::string hash = "sha256";  // Of anti-forensic split and digest.
-  KdfCost kdf;
-  std::string uuid;   // Made up if empty.
-  std::string label;  // LUKS2.
+  std::string hash = "sha256";  // Of anti-forensic split and digest; with LUKS1
+                                // of the keyslots as well.
+  KdfCost kdf;                  // With LUKS1, the type must be pbkdf2.
+  std::string uuid;             // Made up if empty.
+  std::string label;            // LUKS2; at most 47 bytes.
 };
 
 // Bytes that header and keyslots take: the least size of the device that
 // FormatHeader() is given, and with kInPlace the payload's offset.
 uint64_t HeaderBytes(const FormatOptions& options);
 
+// Refuses what FormatHeader() would refuse, before anything is written. Throws
+// Unsupported for an algorithm that is not there, and UsageError for options
+// that contradict each other or the format.
+void CheckFormatOptions(const FormatOptions& options);
+
 // Writes a new header with one keyslot that `passphrase` opens at the start of
-// `device`, flushes it, and returns the new volume key. Throws Unsupported for
-// an algorithm that is not there, UsageError for options that contradict each
-// other, and IoError.
+// `device`, flushes it, and returns the new volume key. Whatever was in the
+// first HeaderBytes(), such as older headers and key material, becomes zeros.
+// Throws as CheckFormatOptions() does, and IoError.
 crypto::SecretBytes FormatHeader(WritableDevice& device,
                                  const FormatOptions& options,
                                  const crypto::SecretBytes& passphrase);

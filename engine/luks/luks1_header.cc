@@ -16,12 +16,12 @@ constexpr std::array kMagic = {std::byte{'L'},  std::byte{'U'},
                                std::byte{0xba}, std::byte{0xbe}};
 constexpr uint32_t kActive = 0x00ac71f3;
 constexpr uint32_t kInactive = 0x0000dead;
-constexpr uint32_t kStripes = 4000;  // The only number any program writes.
 constexpr uint32_t kMaxKeyBytes = 512;
 constexpr uint32_t kFirstKeyslotSector = 2;
 
 // Byte offsets of the partition header's fields.
 enum At : size_t {
+  kVersion = 6,
   kCipherName = 8,
   kCipherMode = 40,
   kHashSpec = 72,
@@ -40,7 +40,7 @@ enum AtKeyslot : size_t {
   kSlotSalt = 8,
   kSlotKeyMaterialOffset = 40,
   kSlotStripes = 44,
-  kKeyslotBytes = 48,
+  kKeyslotBytes = kLuks1KeyslotBytes,
 };
 
 class Parser {
@@ -134,9 +134,9 @@ class Parser {
 
   void CheckKeyslot(size_t index) const {
     const Luks1Keyslot& slot = header_.keyslots[index];
-    if (slot.stripes != kStripes) {
+    if (slot.stripes != kLuks1Stripes) {
       CorruptKeyslot(index, "stripes", kSlotStripes,
-                     fmt::format("is {}, not {}", slot.stripes, kStripes));
+                     fmt::format("is {}, not {}", slot.stripes, kLuks1Stripes));
     }
     if (slot.active && slot.iterations == 0) {
       CorruptKeyslot(index, "iterations", kSlotIterations, "is 0");
@@ -195,8 +195,47 @@ unsigned LuksVersion(std::span<const std::byte> start) {
 }
 
 uint64_t Luks1Header::key_material_bytes() const {
-  const uint64_t bytes = uint64_t{key_bytes} * kStripes;
+  const uint64_t bytes = uint64_t{key_bytes} * kLuks1Stripes;
   return (bytes + kSectorSize - 1) / kSectorSize * kSectorSize;
+}
+
+uint64_t Luks1KeyslotByte(unsigned keyslot) {
+  return kKeyslots + uint64_t{keyslot} * kKeyslotBytes;
+}
+
+std::array<std::byte, kLuks1KeyslotBytes> EncodeLuks1Keyslot(
+    const Luks1Keyslot& slot) {
+  std::array<std::byte, kLuks1KeyslotBytes> bytes{};
+  StoreBigEndian(slot.active ? kActive : kInactive, bytes, kSlotActive);
+  StoreBigEndian(slot.iterations, bytes, kSlotIterations);
+  std::ranges::copy(slot.salt, bytes.begin() + kSlotSalt);
+  StoreBigEndian(slot.key_material_offset, bytes, kSlotKeyMaterialOffset);
+  StoreBigEndian(slot.stripes, bytes, kSlotStripes);
+  return bytes;
+}
+
+std::array<std::byte, kLuks1HeaderBytes> EncodeLuks1Header(
+    const Luks1Header& header) {
+  std::array<std::byte, kLuks1HeaderBytes> bytes{};
+  const auto copy = [&](const auto& from, size_t at) {
+    std::ranges::copy(std::as_bytes(std::span(from)),
+                      bytes.begin() + static_cast<ptrdiff_t>(at));
+  };
+  copy(kMagic, 0);
+  StoreBigEndian(uint16_t{1}, bytes, kVersion);
+  copy(header.cipher_name, kCipherName);
+  copy(header.cipher_mode, kCipherMode);
+  copy(header.hash_spec, kHashSpec);
+  StoreBigEndian(header.payload_offset, bytes, kPayloadOffset);
+  StoreBigEndian(header.key_bytes, bytes, kKeyBytes);
+  copy(header.mk_digest, kMkDigest);
+  copy(header.mk_digest_salt, kMkDigestSalt);
+  StoreBigEndian(header.mk_digest_iterations, bytes, kMkDigestIterations);
+  copy(header.uuid, kUuid);
+  for (unsigned i = 0; i < kLuks1Keyslots; ++i) {
+    copy(EncodeLuks1Keyslot(header.keyslots[i]), Luks1KeyslotByte(i));
+  }
+  return bytes;
 }
 
 VolumeHeader ToVolumeHeader(const Luks1Header& header) {

@@ -13,6 +13,10 @@ namespace pellucid::luks {
 
 inline constexpr size_t kLuks1HeaderBytes = 592;
 inline constexpr size_t kLuks1Keyslots = 8;
+inline constexpr size_t kLuks1KeyslotBytes = 48;
+inline constexpr size_t kLuks1DigestBytes = 20;
+inline constexpr size_t kLuks1TextBytes = 32;    // Of a name, a NUL included.
+inline constexpr uint32_t kLuks1Stripes = 4000;  // The only number in use.
 
 // Version in the first bytes of a LUKS volume: 1, 2, or 0 if it is none.
 unsigned LuksVersion(std::span<const std::byte> start);
@@ -33,7 +37,7 @@ struct Luks1Header {
   std::string hash_spec;
   uint32_t payload_offset = 0;  // In sectors; 0 in headers made to be detached.
   uint32_t key_bytes = 0;
-  std::array<std::byte, 20> mk_digest{};
+  std::array<std::byte, kLuks1DigestBytes> mk_digest{};
   std::array<std::byte, 32> mk_digest_salt{};
   uint32_t mk_digest_iterations = 0;
   std::string uuid;
@@ -58,6 +62,17 @@ struct Luks1Place {
 // CorruptImage, naming the field and its byte in the file.
 Luks1Header ParseLuks1Header(std::span<const std::byte> bytes,
                              const Luks1Place& place);
+
+// The inverse. Requires texts shorter than kLuks1TextBytes and, of the
+// uuid, 40.
+std::array<std::byte, kLuks1HeaderBytes> EncodeLuks1Header(
+    const Luks1Header& header);
+
+// One key slot as it stands in the header, and where: bytes from the header's
+// start. Its first four bytes say whether it is active.
+std::array<std::byte, kLuks1KeyslotBytes> EncodeLuks1Keyslot(
+    const Luks1Keyslot& slot);
+uint64_t Luks1KeyslotByte(unsigned keyslot);
 
 // The same in the words of LUKS2: keyslots in use, one digest, one segment.
 VolumeHeader ToVolumeHeader(const Luks1Header& header);

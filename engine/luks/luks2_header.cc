@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "crypto/hash.h"
+#include "crypto/random_bytes.h"
 #include "crypto/unsupported_algorithm.h"
 #include "engine/big_endian.h"
 #include "engine/errors.h"
@@ -16,7 +17,6 @@
 namespace pellucid::luks {
 namespace {
 
-constexpr size_t kBinaryBytes = 4096;
 constexpr uint64_t kSmallestHeader = 16 << 10;
 constexpr uint64_t kLargestHeader = 4 << 20;
 constexpr std::array kFirstMagic = {'L', 'U', 'K', 'S', '\xba', '\xbe'};
@@ -30,12 +30,14 @@ enum At : size_t {
   kSeqid = 16,
   kLabel = 24,
   kChecksumAlg = 72,
+  kSalt = 104,
   kUuid = 168,
   kSubsystem = 208,
   kHdrOffset = 256,
   kChecksum = 448,
 };
 constexpr size_t kChecksumBytes = 64;
+constexpr size_t kSaltBytes = 64;
 
 bool IsHeaderSize(uint64_t size) {
   return size >= kSmallestHeader && size <= kLargestHeader &&
@@ -61,7 +63,7 @@ class CopyReader {
   std::optional<Luks2Binary> Read(uint64_t at, std::string& why) {
     why.clear();
     std::vector<std::byte> bytes;
-    if (!Load(at, kBinaryBytes, bytes)) {
+    if (!Load(at, kLuks2BinaryBytes, bytes)) {
       why = fmt::format("cut off at byte {}", offset_ + area_bytes_);
       return std::nullopt;
     }
@@ -99,12 +101,13 @@ class CopyReader {
                         offset_ + at + kChecksum);
       return std::nullopt;
     }
+    copy.stored.assign(bytes.begin(), bytes.begin() + kLuks2BinaryBytes);
     copy.label = Text(bytes, kLabel, 48);
     copy.uuid = Text(bytes, kUuid, 40);
     copy.subsystem = Text(bytes, kSubsystem, 48);
     const char* json =
-        reinterpret_cast<const char*>(bytes.data()) + kBinaryBytes;
-    copy.json.assign(json, strnlen(json, copy.hdr_size - kBinaryBytes));
+        reinterpret_cast<const char*>(bytes.data()) + kLuks2BinaryBytes;
+    copy.json.assign(json, strnlen(json, copy.hdr_size - kLuks2BinaryBytes));
     return copy;
   }
 
@@ -181,9 +184,53 @@ Luks2Copies ReadLuks2Copies(BlockDevice& device, uint64_t offset,
         "{}); the newer one is used",
         file_name, first->seqid, second->seqid));
   }
+  if (first) copies.first_seqid = first->seqid;
+  if (second) copies.second_seqid = second->seqid;
   const bool take_first = first && (!second || first->seqid >= second->seqid);
   copies.newest = std::move(take_first ? *first : *second);
   return copies;
+}
+
+std::vector<std::byte> EncodeLuks2Copy(const Luks2Binary& copy) {
+  // The text ends with a NUL.
+  if (copy.json.size() >= copy.hdr_size - kLuks2BinaryBytes) {
+    throw UsageError(fmt::format(
+        "the LUKS2 metadata takes {} bytes and the header has room for {}; "
+        "remove keyslots or tokens",
+        copy.json.size() + 1, copy.hdr_size - kLuks2BinaryBytes));
+  }
+  std::vector<std::byte> bytes(copy.hdr_size);
+  std::ranges::copy(copy.stored, bytes.begin());
+  const auto& magic = copy.hdr_offset == 0 ? kFirstMagic : kSecondMagic;
+  std::memcpy(bytes.data() + kMagic, magic.data(), magic.size());
+  StoreBigEndian(copy.hdr_size, bytes, kHdrSize);
+  StoreBigEndian(copy.seqid, bytes, kSeqid);
+  StoreBigEndian(copy.hdr_offset, bytes, kHdrOffset);
+  crypto::FillRandom(std::span(bytes).subspan(kSalt, kSaltBytes));
+  std::memcpy(bytes.data() + kLuks2BinaryBytes, copy.json.data(),
+              copy.json.size());
+  const auto hasher = crypto::MakeHasher(Text(bytes, kChecksumAlg, 32));
+  hasher->Update(bytes);
+  hasher->Final(std::span(bytes).subspan(kChecksum, hasher->digest_size()));
+  return bytes;
+}
+
+Luks2Binary NewLuks2Binary(uint64_t hdr_size, const std::string& uuid,
+                           const std::string& label) {
+  Luks2Binary binary;
+  binary.hdr_size = hdr_size;
+  binary.seqid = 1;
+  binary.uuid = uuid;
+  binary.label = label;
+  binary.stored.resize(kLuks2BinaryBytes);
+  const auto store = [&](const std::string& text, size_t at) {
+    std::memcpy(binary.stored.data() + at, text.data(), text.size());
+  };
+  StoreBigEndian(uint16_t{2}, binary.stored, kVersion);
+  store(label, kLabel);
+  store("sha256", kChecksumAlg);
+  store(uuid, kUuid);
+  return binary;
 }
 
 bool HasSecondLuks2Copy(BlockDevice& device) {

@@ -12,6 +12,8 @@
 #include "crypto/hash.h"
 #include "crypto/unsupported_algorithm.h"
 #include "engine/errors.h"
+#include "engine/luks/kdf_cost.h"
+#include "engine/luks/luks1_header.h"
 
 namespace pellucid::luks {
 namespace {
@@ -21,12 +23,7 @@ using nlohmann::json;
 constexpr uint32_t kStripes = 4000;
 constexpr uint32_t kMaxKeyBytes = 512;
 constexpr size_t kMaxSaltBytes = 1024;
-constexpr size_t kLuks1DigestBytes = 20;  // In volumes converted from LUKS1.
-constexpr size_t kMaxObjects = 32;        // Keyslots, and so on; the format's.
-constexpr uint32_t kMaxArgon2KiB = 4 << 20;
-constexpr uint32_t kMaxArgon2Lanes = 64;
-// Passes times KiB: an hour's work. Nobody waits longer for a real volume.
-constexpr uint64_t kMaxArgon2Work = uint64_t{1} << 32;
+constexpr size_t kMaxObjects = 32;  // Keyslots, and so on; the format's.
 
 // A value of the JSON and the path that led there.
 class Node {
@@ -191,9 +188,9 @@ Kdf ParseKdf(const Node& node) {
         "is {}; supported are pbkdf2, argon2i and argon2id", kdf.type));
   }
   kdf.time = node["time"].Number(1, UINT32_MAX);
-  kdf.memory_kib = node["memory"].Number(8, kMaxArgon2KiB);
+  kdf.memory_kib = node["memory"].Number(kMinArgon2KiB, kMaxArgon2KiB);
   kdf.cpus = node["cpus"].Number(1, kMaxArgon2Lanes);
-  if (kdf.memory_kib < 8 * kdf.cpus) {
+  if (kdf.memory_kib < kMinArgon2KiB * kdf.cpus) {
     node["memory"].Corrupt(
         fmt::format("is {} KiB, below 8 KiB for each of {} cpus",
                     kdf.memory_kib, kdf.cpus));
@@ -263,6 +260,7 @@ Digest ParseDigest(unsigned id, const Node& node) {
   digest.value = node["digest"].Base64();
   // A digest that is empty or cut would let any passphrase in.
   const size_t whole = crypto::DigestSize(digest.kdf.hash);
+  // Volumes converted from LUKS1 keep its shorter digest.
   if (digest.value.size() != whole &&
       digest.value.size() != kLuks1DigestBytes) {
     node["digest"].Corrupt(fmt::format("is {} bytes long; {} has {}",

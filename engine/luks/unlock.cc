@@ -5,50 +5,20 @@
 #include <algorithm>
 #include <vector>
 
-#include "crypto/anti_forensic.h"
-#include "crypto/argon2.h"
-#include "crypto/pbkdf2.h"
 #include "engine/errors.h"
+#include "engine/luks/key_material.h"
 
 namespace pellucid::luks {
 namespace {
 
 using crypto::SecretBytes;
 
-void Derive(const Kdf& kdf, std::span<const std::byte> passphrase,
-            std::span<std::byte> out) {
-  if (kdf.type == "pbkdf2") {
-    crypto::Pbkdf2(kdf.hash, passphrase, kdf.salt, kdf.iterations, out);
-    return;
-  }
-  const auto type =
-      kdf.type == "argon2i" ? crypto::Argon2Type::kI : crypto::Argon2Type::kId;
-  crypto::Argon2(
-      type, passphrase, kdf.salt,
-      {.time = kdf.time, .memory_kib = kdf.memory_kib, .lanes = kdf.cpus}, out);
-}
-
-bool Confirms(const Digest& digest, const SecretBytes& key) {
-  std::vector<std::byte> value(digest.value.size());
-  Derive(digest.kdf, key.bytes(), value);
-  return crypto::ConstantTimeEquals(value, digest.value);
-}
-
-// The key that `passphrase` takes out of the slot, right or wrong. LUKS1
-// On-Disk Format, section 4.2; LUKS2 keeps the same scheme.
+// The key that `passphrase` takes out of the slot, right or wrong.
 SecretBytes RecoverKey(const LocatedHeader& located, const Keyslot& slot,
                        const SecretBytes& passphrase) {
-  SecretBytes derived(slot.area_key_size);
-  Derive(slot.kdf, passphrase.bytes(), derived.bytes());
-  SecretBytes material(slot.split_bytes());
-  located.device->Read(located.offset + slot.area_offset, material.bytes());
-  // The key material counts its sectors from 0.
-  crypto::MakeSectorCipher(slot.area_encryption.Spec(), derived.bytes())
-      ->Decrypt(0, material.bytes(), material.bytes());
-  return crypto::AntiForensicMerge(
-      slot.af_hash,
-      material.bytes().first(size_t{slot.key_size} * slot.stripes),
-      slot.stripes);
+  std::vector<std::byte> material(slot.split_bytes());
+  located.device->Read(located.offset + slot.area_offset, material);
+  return OpenKeyMaterial(slot, material, passphrase);
 }
 
 // A keyslot and the digest that tells whether its key is the volume's.
@@ -56,20 +26,6 @@ struct Candidate {
   const Keyslot* slot;
   const Digest* digest;
 };
-
-// The digest that covers the first encrypted segment.
-const Digest* VolumeDigest(const VolumeHeader& header) {
-  for (const Segment& segment : header.segments) {
-    if (!segment.encryption) continue;
-    for (const Digest& digest : header.digests) {
-      if (std::ranges::find(digest.segments, segment.id) !=
-          digest.segments.end()) {
-        return &digest;
-      }
-    }
-  }
-  return nullptr;
-}
 
 std::vector<Candidate> SlotsToTry(const LocatedHeader& located,
                                   std::optional<unsigned> keyslot) {
