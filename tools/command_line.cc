@@ -66,7 +66,7 @@ void PrintHelp(const CommandSyntax& syntax,
 
 void CheckOperandCount(const CommandSyntax& syntax,
                        const std::vector<std::string>& operands) {
-  if (operands.size() < syntax.operands.size()) {
+  if (operands.size() + syntax.optional_operands < syntax.operands.size()) {
     throw po::error(
         fmt::format("{} is missing", syntax.operands[operands.size()]));
   }

@@ -2,6 +2,7 @@
 #define PELLUCID_TOOLS_COMMAND_LINE_H_
 
 #include <boost/program_options/options_description.hpp>
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,13 +14,14 @@ namespace pellucid::cli {
 struct CommandSyntax {
   std::string_view synopsis;          // "pellucid info [OPTION]... IMAGE"
   std::string_view description;       // Lines of at most 78 columns.
-  std::vector<std::string> operands;  // Names of the operands, all required.
+  std::vector<std::string> operands;  // Names of the operands.
+  size_t optional_operands = 0;       // How many of the last may be missing.
 };
 
 // Parses `arguments` (without the subcommand's name) and stores the option
 // values in the variables that `options` is bound to. Returns the operands, one
-// for each of syntax.operands, or nothing after printing --help (or -h), which
-// it adds. Long options cannot be abbreviated. Throws
+// for each of syntax.operands but the missing, or nothing after printing --help
+// (or -h), which it adds. Long options cannot be abbreviated. Throws
 // boost::program_options::error.
 std::optional<std::vector<std::string>> ParseCommandLine(
     const CommandSyntax& syntax,
