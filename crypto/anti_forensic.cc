@@ -17,9 +17,9 @@ void Xor(std::span<std::byte> target, std::span<const std::byte> source) {
 }
 
 // Replaces each piece of a digest's length (the last may be shorter) by
-// hash(its index || the piece).
-void Diffuse(Hasher& hasher, std::span<std::byte> block) {
-  SecretBytes digest(hasher.digest_size());
+// hash(its index || the piece). `digest` is room for one, the caller's since
+// locked memory is dear to make for each of thousands of stripes.
+void Diffuse(Hasher& hasher, std::span<std::byte> block, SecretBytes& digest) {
   uint32_t index = 0;
   for (size_t offset = 0; offset < block.size();
        offset += digest.size(), ++index) {
@@ -37,10 +37,11 @@ void Diffuse(Hasher& hasher, std::span<std::byte> block) {
 SecretBytes ChainAllButLast(Hasher& hasher, std::span<const std::byte> split,
                             size_t key_size) {
   SecretBytes chain(key_size);
+  SecretBytes digest(hasher.digest_size());
   for (size_t offset = 0; offset + key_size < split.size();
        offset += key_size) {
     Xor(chain.bytes(), split.subspan(offset, key_size));
-    Diffuse(hasher, chain.bytes());
+    Diffuse(hasher, chain.bytes(), digest);
   }
   return chain;
 }
