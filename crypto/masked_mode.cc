@@ -117,11 +117,17 @@ class LrwMasks : public MaskSource {
   // The index is public; only the powers are secret.
   Gf128 Product(Gf128 index) const {
     Gf128 product = {0, 0};
-    for (size_t bit = 0; bit < 128; ++bit) {
-      const uint64_t half = bit < 64 ? index.low : index.high;
-      if ((half >> (bit % 64) & 1) != 0) product = product ^ powers_[bit];
+    for (; index.low != 0; index.low &= index.low - 1) {
+      product = product ^ Power(std::countr_zero(index.low));
+    }
+    for (; index.high != 0; index.high &= index.high - 1) {
+      product = product ^ Power(64 + std::countr_zero(index.high));
     }
     return product;
+  }
+
+  Gf128 Power(int exponent) const {
+    return powers_[static_cast<size_t>(exponent)];
   }
 
   // From I to I + 1 all bits change up to and with the lowest that is 0.

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <utility>
 
 #include "crypto/block_cipher.h"
+#include "crypto/byte_order.h"
 
 namespace pellucid::crypto {
 namespace {
@@ -106,15 +108,14 @@ class CtrMode : public CipherMode {
   static void FillCounters(std::span<const std::byte> first,
                            std::span<std::byte> counters) {
     const size_t size = first.size();
-    std::ranges::copy(first, counters.begin());
-    for (size_t i = size; i < counters.size(); i += size) {
+    uint64_t low = LoadBigEndian<uint64_t>(first.last(8));
+    // With blocks of 8 bytes there is no more than `low`.
+    uint64_t high = LoadBigEndian<uint64_t>(first);
+    for (size_t i = 0; i < counters.size(); i += size) {
       const std::span<std::byte> counter = counters.subspan(i, size);
-      std::ranges::copy(counters.subspan(i - size, size), counter.begin());
-      for (size_t digit = size; digit-- > 0;) {
-        counter[digit] = static_cast<std::byte>(
-            std::to_integer<unsigned>(counter[digit]) + 1);
-        if (counter[digit] != std::byte{0}) break;
-      }
+      std::ranges::copy(BigEndian(high), counter.begin());
+      std::ranges::copy(BigEndian(low), counter.last(8).begin());
+      if (++low == 0) ++high;
     }
   }
 

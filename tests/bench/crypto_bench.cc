@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <string>
@@ -83,8 +84,9 @@ void Pbkdf2Block(benchmark::State& state, const std::string& hash) {
 
 void RegisterAesMode(const char* name, MakeAesMode make, size_t keys) {
   for (const AesPath path : AvailableAesPaths()) {
-    for (const size_t cipher_key_size : {16, 32}) {
-      for (const size_t sector_size : {512, 4096}) {
+    for (const size_t cipher_key_size : std::initializer_list<size_t>{16, 32}) {
+      for (const size_t sector_size :
+           std::initializer_list<size_t>{512, 4096}) {
         for (const bool decrypt : {false, true}) {
           const size_t key_size = cipher_key_size * keys;
           benchmark::RegisterBenchmark(
@@ -125,7 +127,7 @@ void RegisterSectorCiphers() {
   };
   for (const auto& [cipher, mode, key_size] : kCiphers) {
     const CipherSpec spec = ParseCipherSpec(cipher, mode);
-    for (const size_t sector_size : {512, 4096}) {
+    for (const size_t sector_size : std::initializer_list<size_t>{512, 4096}) {
       for (const bool decrypt : {false, true}) {
         benchmark::RegisterBenchmark(
             fmt::format("sectors/{}/key:{}/sector:{}/{}", spec.ToString(),

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <initializer_list>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -199,10 +200,13 @@ class AesModeTest
 
 TEST_P(AesModeTest, AgreesWithCryptoPpForEveryShape) {
   unsigned seed = 0;
-  for (const size_t cipher_key_size : {16, 24, 32}) {
+  for (const size_t cipher_key_size :
+       std::initializer_list<size_t>{16, 24, 32}) {
     const size_t key_size = cipher_key_size * Mode().keys;
-    for (const size_t sector_size : {512, 1024, 2048, 4096}) {
-      for (const size_t sectors : {1, 2, 7, 8, 9, 13, 17}) {
+    for (const size_t sector_size :
+         std::initializer_list<size_t>{512, 1024, 2048, 4096}) {
+      for (const size_t sectors :
+           std::initializer_list<size_t>{1, 2, 7, 8, 9, 13, 17}) {
         const Bytes key = RandomBytes(key_size, ++seed);
         const Bytes ivs = RandomBytes(16 * sectors, ++seed);
         const Bytes plaintext = RandomBytes(sectors * sector_size, ++seed);
@@ -227,7 +231,8 @@ TEST_P(AesModeTest, TakesBuffersAtAnyAddressAndTouchesNothingBeside) {
   const Bytes plaintext = RandomBytes(kSize, 3);
   const Bytes expected = Mode().expected(key, ivs, 512, plaintext);
   const auto mode = Make(key);
-  for (const size_t shift : {0, 1, 7, 15, 16, 31, 33, 63}) {
+  for (const size_t shift :
+       std::initializer_list<size_t>{0, 1, 7, 15, 16, 31, 33, 63}) {
     Bytes in(kSize + 128, std::byte{0xaa});
     Bytes out(kSize + 128, std::byte{0xbb});
     std::ranges::copy(plaintext, in.begin() + static_cast<ptrdiff_t>(shift));
@@ -287,7 +292,8 @@ TEST_P(AesModeTest, ManyThreadsShareOne) {
 }
 
 TEST_P(AesModeTest, OtherKeyLengthsAreRefused) {
-  for (const size_t size : {0, 1, 15, 17, 20, 31, 33, 40, 63, 65, 128}) {
+  for (const size_t size : std::initializer_list<size_t>{0, 1, 15, 17, 20, 31,
+                                                         33, 40, 63, 65, 128}) {
     EXPECT_THROW(Make(Bytes(size)), std::invalid_argument) << size;
   }
   EXPECT_THROW(Make(Bytes(Mode().keys == 1 ? 64 : 16)), std::invalid_argument);

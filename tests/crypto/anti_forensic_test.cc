@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <initializer_list>
 #include <stdexcept>
 #include <string>
 
@@ -38,7 +39,7 @@ TEST(AntiForensicMergeTest, UnknownHashIsRefused) {
 }
 
 TEST(AntiForensicSplitTest, MergesBackToTheKey) {
-  for (const size_t key_size : {16, 20, 32, 64}) {
+  for (const size_t key_size : std::initializer_list<size_t>{16, 20, 32, 64}) {
     for (const uint32_t stripes : {1U, 2U, 4000U}) {
       const Bytes key = RandomBytes(key_size, 2);
       const SecretBytes split = AntiForensicSplit("sha1", key, stripes);

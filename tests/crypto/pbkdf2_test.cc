@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -165,7 +166,8 @@ TEST(Pbkdf2Test, ShortKeyIsTheBeginningOfALongOne) {
             "5bf52e5d899ddd6fcd5c671af5c96ac4eaa84f363ee709cc10b2557831c9af12"
             "899bff04d020d9f62cd1d252dc3d4b6de64f2888940245641969cb66b79892da"
             "5f9b38");
-  for (const size_t size : {0, 1, 31, 32, 33, 64, 130}) {
+  for (const size_t size :
+       std::initializer_list<size_t>{0, 1, 31, 32, 33, 64, 130}) {
     EXPECT_EQ(HexKey("sha256", "pw", "salt", 6000, size),
               long_key.substr(0, 2 * size));
   }

@@ -12,6 +12,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <initializer_list>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -177,7 +178,8 @@ void ExpectAgreement(std::string_view cipher, std::string_view cipher_mode,
                      size_t key_size) {
   constexpr uint64_t kFirstSector = 0x123456789;
   unsigned seed = 0;
-  for (const size_t sector_size : {512, 1024, 2048, 4096}) {
+  for (const size_t sector_size :
+       std::initializer_list<size_t>{512, 1024, 2048, 4096}) {
     // More sectors than IVs are made at a time.
     for (const size_t sectors : {size_t{1}, size_t{3}, size_t{131}}) {
       const Bytes key = RandomBytes(key_size, ++seed);
@@ -232,7 +234,7 @@ TEST(CryptoPpModesTest, Sm4) {
   ExpectAllModesAgree<CryptoPP::SM4>("sm4", {16});
 }
 TEST(CryptoPpModesTest, Cast5) {
-  for (const size_t key_size : {5, 10, 16}) {
+  for (const size_t key_size : std::initializer_list<size_t>{5, 10, 16}) {
     ExpectUnmaskedModesAgree<CryptoPP::CAST128>("cast5", key_size);
   }
 }
@@ -240,7 +242,7 @@ TEST(CryptoPpModesTest, Cast5) {
 TEST(SectorCipherTest, SectorsCanBeTakenOneByOne) {
   for (const char* mode : {"xts-plain64", "cbc-essiv:sha256", "lrw-benbi",
                            "ctr-plain64", "cbc-eboiv"}) {
-    for (const size_t sector_size : {512, 4096}) {
+    for (const size_t sector_size : std::initializer_list<size_t>{512, 4096}) {
       const Bytes key =
           RandomBytes(std::string_view(mode).starts_with("lrw") ? 48 : 32, 1);
       const auto cipher = Make("aes", mode, key, sector_size);
@@ -375,7 +377,8 @@ TEST(SectorCipherRefusalTest, EboivIsOnlyForCbc) {
 }
 
 TEST(SectorCipherRefusalTest, SectorSize) {
-  for (const size_t size : {0, 1, 256, 513, 1536, 8192}) {
+  for (const size_t size :
+       std::initializer_list<size_t>{0, 1, 256, 513, 1536, 8192}) {
     EXPECT_THAT([&] { Make("aes", "xts-plain64", Bytes(64), size); },
                 ThrowsMessage<UnsupportedAlgorithm>(
                     AllOf(HasSubstr(fmt::format("{} bytes", size)),
