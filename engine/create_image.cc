@@ -110,19 +110,20 @@ void RefuseMembers(const fs::path& target, const ImageInfo& info) {
 ImageCreation::ImageCreation(NewImage wanted) : wanted_(std::move(wanted)) {
   CheckCombination();
   CheckFiles();
-  if (wanted_.payload_exists) {
-    wanted_.luks->layout = luks::Layout::kDetached;
-    return;
+  if (!wanted_.payload_exists) {
+    CheckBacking();
+    CheckSize();
   }
-  CheckBacking();
-  CheckSize();
   if (wanted_.luks) {
     wanted_.luks->layout = !wanted_.header.empty() ? luks::Layout::kDetached
                            : wanted_.format == ContainerFormat::kQcow2
                                ? luks::Layout::kEmbedded
                                : luks::Layout::kInPlace;
+    luks::CheckFormatOptions(*wanted_.luks);
   }
-  if (wanted_.format == ContainerFormat::kQcow2) PlanQcow2();
+  if (!wanted_.payload_exists && wanted_.format == ContainerFormat::kQcow2) {
+    PlanQcow2();
+  }
 }
 
 void ImageCreation::CheckCombination() const {

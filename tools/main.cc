@@ -20,6 +20,7 @@
 
 #include "engine/errors.h"
 #include "tools/command_line.h"
+#include "tools/create_command.h"
 #include "tools/export_command.h"
 #include "tools/file_descriptor.h"
 #include "tools/info_command.h"
@@ -53,6 +54,8 @@ constexpr std::array kSubcommands = {
                RunInfoCommand},
     Subcommand{"export", "copy the plaintext to a file or a pipe",
                RunExportCommand},
+    Subcommand{"create", "make a new image or detached header",
+               RunCreateCommand},
 };
 
 void PrintHelp() {
