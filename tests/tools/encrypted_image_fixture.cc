@@ -1,8 +1,11 @@
 #include "tests/tools/encrypted_image_fixture.h"
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <span>
 #include <stdexcept>
 
 namespace pellucid {
@@ -24,27 +27,58 @@ void CreateImage(const std::vector<std::string>& argv,
   }
 }
 
+// Making an encrypted image takes qemu-img seconds, and each test runs in a
+// process of its own: an image that one of them has made serves the others.
+std::filesystem::path CachedImage(const std::vector<std::string>& create,
+                                  const std::vector<std::string>& write) {
+  const std::string recipe =
+      fmt::format("{}\n{}", fmt::join(create, "\n"), fmt::join(write, "\n"));
+  const std::filesystem::path cache =
+      std::filesystem::path(PELLUCID_TEST_SCRATCH) / "tools-images";
+  std::filesystem::create_directories(cache);
+  const std::filesystem::path cached =
+      cache / Sha256(std::as_bytes(std::span(recipe)));
+  if (!std::filesystem::exists(cached)) {
+    const ScratchFolder folder;
+    CreateImage(create, folder.path());
+    if (!write.empty()) RunTool(write, "", folder.path());
+    // Appears whole or not at all; another process may be making it, too.
+    const std::filesystem::path copy =
+        fmt::format("{}.{}", cached.string(), getpid());
+    std::filesystem::copy_file(folder / "image", copy);
+    std::filesystem::rename(copy, cached);
+  }
+  return cached;
+}
+
 }  // namespace
 
 std::filesystem::path EncryptedImageTest::MakeImage(
     const std::string& name, const std::string& options,
     std::string_view passphrase) {
   const bool encrypted = options.find("encrypt.format") != std::string::npos;
+  const bool backed = options.find("backing_file") != std::string::npos;
   const std::string secret = fmt::format("secret,id=key,data={}", passphrase);
-  const std::string key = encrypted ? "encrypt.key-secret=key" : "";
-  CreateImage({"qemu-img", "create", "-q", "--object", secret, "-f", "qcow2",
-               "-o", options + (encrypted ? "," + key : ""), name,
-               std::to_string(kImageSize)},
-              folder_.path());
-  RunTool(
-      {"qemu-io", "--object", secret, "--image-opts", "-c",
-       fmt::format("write -P {} {} {}", kPatternByte, kDataOffset, kDataLength),
-       "-c",
-       fmt::format("write -P {} {} {}", kTailByte, kImageSize - kTailLength,
-                   kTailLength),
-       fmt::format("driver=qcow2,file.filename={}{}", name,
-                   encrypted ? "," + key : "")},
-      "", folder_.path());
+  const std::string key = encrypted ? ",encrypt.key-secret=key" : "";
+  // -u: the backing file is not there yet.
+  const std::vector<std::string> create = {
+      "qemu-img", "create",      "-q",    "-u",
+      "--object", secret,        "-f",    "qcow2",
+      "-o",       options + key, "image", std::to_string(kImageSize)};
+  const std::vector<std::string> write = {
+      "qemu-io",
+      "--object",
+      secret,
+      "--image-opts",
+      "-c",
+      fmt::format("write -P {} {} {}", kPatternByte, kDataOffset, kDataLength),
+      "-c",
+      fmt::format("write -P {} {} {}", kTailByte, kImageSize - kTailLength,
+                  kTailLength),
+      "driver=qcow2,file.filename=image" + key};
+  const std::filesystem::path cached =
+      CachedImage(create, backed ? std::vector<std::string>() : write);
+  std::filesystem::copy_file(cached, folder_ / name);
   return folder_ / name;
 }
 

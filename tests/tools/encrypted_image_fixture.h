@@ -27,7 +27,8 @@ class EncryptedImageTest : public testing::Test {
   static constexpr uint64_t kTailLength = 1000;
 
   // A qcow2 image of kImageSize bytes with data, encrypted with LUKS, or
-  // unlike that with other `options` of `qemu-img create -o`.
+  // unlike that with other `options` of `qemu-img create -o`. With a backing
+  // file it has no data of its own.
   std::filesystem::path MakeImage(
       const std::string& name,
       const std::string& options = "encrypt.format=luks,encrypt.iter-time=10",

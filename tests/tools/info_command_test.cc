@@ -48,16 +48,16 @@ TEST_F(InfoCommandTest, JsonAgreesWithQemuImg) {
   EXPECT_EQ(luks["uuid"], encrypt["uuid"]);
   EXPECT_EQ(luks["hash"], encrypt["hash-alg"]);
   EXPECT_EQ(luks["key_bits"], 512);
-  ASSERT_EQ(luks["keyslots"].size(), encrypt["slots"].size());
-  for (size_t i = 0; i < luks["keyslots"].size(); ++i) {
+  json slots = json::array();
+  for (const json& slot : encrypt["slots"]) {
+    if (slot["active"]) slots.push_back(slot);
+  }
+  ASSERT_EQ(luks["keyslots"].size(), slots.size());
+  for (size_t i = 0; i < slots.size(); ++i) {
     const json& slot = luks["keyslots"][i];
-    EXPECT_EQ(slot["index"], i);
-    EXPECT_EQ(slot["active"], encrypt["slots"][i]["active"]);
-    EXPECT_EQ(slot["key_material_offset"], encrypt["slots"][i]["key-offset"]);
-    if (slot["active"]) {
-      EXPECT_EQ(slot["iterations"], encrypt["slots"][i]["iters"]);
-      EXPECT_EQ(slot["stripes"], encrypt["slots"][i]["stripes"]);
-    }
+    EXPECT_EQ(slot["key_material_offset"], slots[i]["key-offset"]);
+    EXPECT_EQ(slot["iterations"], slots[i]["iters"]);
+    EXPECT_EQ(slot["stripes"], slots[i]["stripes"]);
   }
 }
 
@@ -102,7 +102,7 @@ TEST_F(InfoCommandTest, AMissingBackingFileIsToldNotFatal) {
 
 TEST_F(InfoCommandTest, ErrorsHaveTheirExitCodes) {
   EXPECT_EQ(RunPellucid({"info", "missing.qcow2"}).exit_code, 7);
-  EXPECT_EQ(RunPellucid({"info", "."}).exit_code, 7);
+  EXPECT_EQ(RunPellucid({"info", "."}).exit_code, 2);
   WriteHostFile(folder_ / "short.qcow2", "QFI\xfb");
   EXPECT_EQ(RunPellucid({"info", "--format", "qcow2", "short.qcow2"}).exit_code,
             4);

@@ -13,10 +13,11 @@ using Seconds = std::chrono::duration<double>;
 constexpr uint64_t kGiB = uint64_t{1} << 30;
 
 TEST(ProgressBar, ShowsShareRateAndTimeLeft) {
-  EXPECT_EQ(FormatProgress({.position = kGiB, .copied = kGiB}, 4 * kGiB,
-                           Seconds(10), 80),
-            " 25% [#######......................] 1 GiB of 4 GiB, 102.4 MiB/s, "
-            "0:30 left");
+  EXPECT_EQ(
+      FormatProgress({.position = kGiB, .copied = kGiB}, 4 * kGiB, Seconds(10),
+                     80),
+      " 25% [########.........................] 1 GiB of 4 GiB, 102.4 MiB/s, "
+      "0:30 left");
 }
 
 TEST(ProgressBar, HolesDoNotCountAsSpeed) {
