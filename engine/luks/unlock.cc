@@ -1,10 +1,15 @@
 #include "engine/luks/unlock.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <future>
+#include <span>
+#include <thread>
 #include <vector>
 
+#include "crypto/hash.h"
 #include "engine/errors.h"
 #include "engine/luks/key_material.h"
 
@@ -53,6 +58,58 @@ std::vector<Candidate> SlotsToTry(const LocatedHeader& located,
   return slots;
 }
 
+// Threads that one derivation keeps busy.
+unsigned ThreadsOf(const Keyslot& slot) {
+  if (slot.kdf.type != "pbkdf2") return slot.kdf.cpus;
+  const size_t digest = crypto::DigestSize(slot.kdf.hash);
+  return static_cast<unsigned>((slot.area_key_size + digest - 1) / digest);
+}
+
+// How many of the first `slots` can be tried at once without getting into each
+// other's way: there are cores for them, and half the free memory. At least 1.
+size_t AtOnce(std::span<const Candidate> slots) {
+  const uint64_t free_kib = static_cast<uint64_t>(sysconf(_SC_AVPHYS_PAGES)) *
+                            static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) / 1024;
+  unsigned cores = std::thread::hardware_concurrency();
+  uint64_t memory_kib = free_kib / 2;
+  size_t count = 0;
+  for (const Candidate& candidate : slots) {
+    const unsigned threads = ThreadsOf(*candidate.slot);
+    if (threads > cores || candidate.slot->kdf.memory_kib > memory_kib) break;
+    cores -= threads;
+    memory_kib -= candidate.slot->kdf.memory_kib;
+    ++count;
+  }
+  return std::max<size_t>(count, 1);
+}
+
+// The volume key if `passphrase` opens one of the slots.
+std::optional<SecretBytes> TrySlots(const LocatedHeader& located,
+                                    std::span<const Candidate> slots,
+                                    const SecretBytes& passphrase) {
+  const auto attempt = [&](const Candidate& candidate) {
+    std::optional<SecretBytes> key =
+        RecoverKey(located, *candidate.slot, passphrase);
+    if (!Confirms(*candidate.digest, *key)) key.reset();
+    return key;
+  };
+  while (!slots.empty()) {
+    const size_t count = AtOnce(slots);
+    std::vector<std::future<std::optional<SecretBytes>>> attempts;
+    for (const Candidate& candidate : slots.subspan(1, count - 1)) {
+      attempts.push_back(std::async(std::launch::async, attempt, candidate));
+    }
+    std::optional<SecretBytes> key = attempt(slots.front());
+    for (auto& other : attempts) {
+      std::optional<SecretBytes> found = other.get();
+      if (!key) key = std::move(found);
+    }
+    if (key) return key;
+    slots = slots.subspan(count);
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 SecretBytes Unlock(const LocatedHeader& located, const std::string& layer,
@@ -63,12 +120,10 @@ SecretBytes Unlock(const LocatedHeader& located, const std::string& layer,
     const std::optional<SecretBytes> passphrase =
         passphrases.Get(layer, attempt);
     if (!passphrase) break;
-    for (const Candidate& candidate : slots) {
-      SecretBytes key = RecoverKey(located, *candidate.slot, *passphrase);
-      if (!Confirms(*candidate.digest, key)) continue;
-      passphrases.Accepted();
-      return key;
-    }
+    std::optional<SecretBytes> key = TrySlots(located, slots, *passphrase);
+    if (!key) continue;
+    passphrases.Accepted();
+    return std::move(*key);
   }
   throw WrongPassphrase(
       keyslot ? fmt::format("{}: wrong passphrase: it does not open keyslot {}",
