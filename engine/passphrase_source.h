@@ -20,6 +20,13 @@ class PassphraseSource {
   virtual std::optional<crypto::SecretBytes> Get(std::string_view layer,
                                                  unsigned attempt) = 0;
 
+  // The volume key itself, if the user has it; asked for first, in place of
+  // passphrases. Throws IoError.
+  virtual std::optional<crypto::SecretBytes> GetVolumeKey(
+      std::string_view /*layer*/) {
+    return std::nullopt;
+  }
+
   // The passphrase that Get() returned last has opened its layer. Legacy AES
   // cannot tell right from wrong and takes the first it gets.
   virtual void Accepted() = 0;

@@ -115,6 +115,15 @@ std::optional<SecretBytes> TrySlots(const LocatedHeader& located,
 SecretBytes Unlock(const LocatedHeader& located, const std::string& layer,
                    std::optional<unsigned> keyslot,
                    PassphraseSource& passphrases) {
+  if (std::optional<SecretBytes> key = passphrases.GetVolumeKey(layer)) {
+    const Digest* digest = VolumeDigest(located.header);
+    if (digest == nullptr || !Confirms(*digest, *key)) {
+      throw WrongPassphrase(fmt::format(
+          "{}: wrong volume key: the digest in the header does not fit it",
+          layer));
+    }
+    return std::move(*key);
+  }
   const std::vector<Candidate> slots = SlotsToTry(located, keyslot);
   for (unsigned attempt = 0;; ++attempt) {
     const std::optional<SecretBytes> passphrase =

@@ -10,10 +10,11 @@
 
 namespace pellucid::luks {
 
-// Asks `passphrases` for `layer` until one opens a keyslot: those in use with
-// their priorities, or `keyslot` alone if it is given. Returns the volume key,
-// which the digest has confirmed. Throws WrongPassphrase, CorruptImage and
-// IoError.
+// Asks `passphrases` for the volume key of `layer` or, if it has none, for
+// passphrases until one opens a keyslot: those in use with their priorities, or
+// `keyslot` alone if it is given. Several slots are tried at once where there
+// are cores and memory. Returns the volume key, which the digest has confirmed.
+// Throws WrongPassphrase, CorruptImage and IoError.
 crypto::SecretBytes Unlock(const LocatedHeader& located,
                            const std::string& layer,
                            std::optional<unsigned> keyslot,
