@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <libdeflate.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include <algorithm>
 #include <cstring>
@@ -55,18 +56,24 @@ const char* UnpackZlib(std::span<const std::byte> packed,
   }
 }
 
+// Frame by frame into the cluster itself, where the library needs no window of
+// its own: a frame can ask for one of 128 MiB.
 const char* UnpackZstd(std::span<const std::byte> packed,
                        std::span<std::byte> cluster) {
-  ZSTD_DCtx& context = ZstdOfThread();
-  ZSTD_DCtx_reset(&context, ZSTD_reset_session_only);
-  ZSTD_inBuffer in = {packed.data(), packed.size(), 0};
-  ZSTD_outBuffer out = {cluster.data(), cluster.size(), 0};
-  while (out.pos < out.size) {
-    const size_t before = in.pos + out.pos;
-    if (ZSTD_isError(ZSTD_decompressStream(&context, &out, &in)) != 0) {
-      return "is not a zstd frame";
+  while (!cluster.empty()) {
+    if (packed.empty()) return "unpacks to less than a cluster";
+    const size_t frame =
+        ZSTD_findFrameCompressedSize(packed.data(), packed.size());
+    if (ZSTD_isError(frame) != 0) return "is not a zstd frame";
+    const size_t unpacked = ZSTD_decompressDCtx(
+        &ZstdOfThread(), cluster.data(), cluster.size(), packed.data(), frame);
+    if (ZSTD_isError(unpacked) != 0) {
+      return ZSTD_getErrorCode(unpacked) == ZSTD_error_dstSize_tooSmall
+                 ? "unpacks to more than a cluster"
+                 : "is not a zstd frame";
     }
-    if (in.pos + out.pos == before) return "unpacks to less than a cluster";
+    packed = packed.subspan(frame);
+    cluster = cluster.subspan(unpacked);
   }
   return nullptr;
 }
