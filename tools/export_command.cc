@@ -206,7 +206,7 @@ int RunExportCommand(const std::vector<std::string>& words) {
   CheckExportTarget(target_options);
 
   const OpenedImage image =
-      OpenImage(open_options, *arguments.open.MakePassphraseSource());
+      OpenAndWarn(open_options, *arguments.open.MakePassphraseSource());
   const ByteRange part = PartOf(image.device->size(), wanted);
   // A limit on file sizes is an error to report, not one to die of.
   signal(SIGXFSZ, SIG_IGN);

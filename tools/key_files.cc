@@ -16,6 +16,7 @@ namespace pellucid::cli {
 namespace {
 
 constexpr size_t kFirstBufferSize = 4096;
+constexpr size_t kMaxPassphraseLine = 4096;
 
 // Fills `out` until it is full or the file ends; returns the bytes read.
 size_t ReadFully(int fd, std::span<std::byte> out, const std::string& name) {
@@ -30,19 +31,14 @@ size_t ReadFully(int fd, std::span<std::byte> out, const std::string& name) {
   return filled;
 }
 
-crypto::SecretBytes ReadToEnd(int fd, const std::string& name) {
-  crypto::SecretBytes buffer(kFirstBufferSize);
+// At most `limit` bytes, or all up to the end.
+crypto::SecretBytes ReadUpTo(int fd, size_t limit, const std::string& name) {
+  crypto::SecretBytes buffer(std::min(kFirstBufferSize, limit));
   size_t filled = 0;
   for (;;) {
     filled += ReadFully(fd, buffer.bytes().subspan(filled), name);
-    if (filled < buffer.size()) break;
-    if (filled > kMaxKeyFileSize) {
-      throw UsageError(
-          fmt::format("{}: the key file is larger than 8 MiB", name));
-    }
-    // One byte above the limit tells a file that is too long.
-    crypto::SecretBytes larger(
-        std::min(2 * buffer.size(), kMaxKeyFileSize + 1));
+    if (filled < buffer.size() || filled == limit) break;
+    crypto::SecretBytes larger(std::min(2 * buffer.size(), limit));
     std::ranges::copy(buffer.bytes(), larger.bytes().begin());
     buffer = std::move(larger);
   }
@@ -50,39 +46,97 @@ crypto::SecretBytes ReadToEnd(int fd, const std::string& name) {
       std::span<const std::byte>(buffer.bytes().first(filled)));
 }
 
+crypto::SecretBytes ReadPart(int fd, const KeyFilePart& part,
+                             const std::string& name) {
+  if (part.offset > kMaxKeyFileSize ||
+      part.size.value_or(0) > kMaxKeyFileSize) {
+    throw UsageError(fmt::format("{}: a key file has at most 8 MiB", name));
+  }
+  // Read past what lies in front: it may be a pipe.
+  const crypto::SecretBytes skipped = ReadUpTo(fd, part.offset, name);
+  crypto::SecretBytes content =
+      ReadUpTo(fd, part.size.value_or(kMaxKeyFileSize + 1), name);
+  if (content.size() > kMaxKeyFileSize) {
+    throw UsageError(
+        fmt::format("{}: the key file is larger than 8 MiB", name));
+  }
+  if (skipped.size() < part.offset || content.size() < part.size.value_or(0)) {
+    throw UsageError(fmt::format(
+        "{}: the key file ends before the part that --key-file-offset and "
+        "--key-file-size name",
+        name));
+  }
+  return content;
+}
+
 }  // namespace
 
-crypto::SecretBytes ReadKeyFile(const std::string& path) {
-  if (path == "-") return ReadToEnd(STDIN_FILENO, "standard input");
+crypto::SecretBytes ReadKeyFile(const std::string& path,
+                                const KeyFilePart& part) {
+  if (path == "-") return ReadPart(STDIN_FILENO, part, "standard input");
   const FileDescriptor file(
       open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
   if (!file.is_open()) ThrowIoError(errno, path);
-  return ReadToEnd(file.get(), path);
+  return ReadPart(file.get(), part, path);
+}
+
+crypto::SecretBytes ReadPassphraseLine(int fd) {
+  const std::string name = fmt::format("file descriptor {}", fd);
+  crypto::SecretBytes line(kMaxPassphraseLine + 1);
+  size_t length = 0;
+  // One byte at a time: what follows the line belongs to somebody else.
+  while (length < line.size() &&
+         ReadFully(fd, line.bytes().subspan(length, 1), name) == 1 &&
+         line.bytes()[length] != std::byte{'\n'}) {
+    ++length;
+  }
+  if (length == line.size()) {
+    throw UsageError(fmt::format("{}: the passphrase is longer than {} bytes",
+                                 name, kMaxPassphraseLine));
+  }
+  return crypto::SecretBytes(
+      std::span<const std::byte>(line.bytes().first(length)));
 }
 
 KeyFiles::KeyFiles(const std::vector<std::string>& paths) {
   for (const std::string& path : paths) {
-    files_.push_back({.path = path, .content = std::nullopt});
+    files_.push_back({.secret = {.read = [path] { return ReadKeyFile(path); }},
+                      .content = std::nullopt});
   }
 }
 
-void KeyFiles::OrderForNewLayer() {
+KeyFiles::KeyFiles(std::vector<OfferedSecret> secrets) {
+  for (OfferedSecret& secret : secrets) {
+    files_.push_back({.secret = std::move(secret), .content = std::nullopt});
+  }
+}
+
+void KeyFiles::OrderForLayer(bool first) {
   order_.clear();
-  for (const bool accepted : {false, true}) {
-    for (size_t i = 0; i < files_.size(); ++i) {
-      if (files_[i].accepted == accepted) order_.push_back(i);
+  for (const bool for_backing : {true, false}) {
+    if (first && for_backing) continue;
+    for (const bool accepted : {false, true}) {
+      for (size_t i = 0; i < files_.size(); ++i) {
+        if (files_[i].secret.for_backing == for_backing &&
+            files_[i].accepted == accepted) {
+          order_.push_back(i);
+        }
+      }
     }
   }
 }
 
 std::optional<crypto::SecretBytes> KeyFiles::Get(std::string_view /*layer*/,
                                                  unsigned attempt) {
-  if (attempt == 0) OrderForNewLayer();
+  if (attempt == 0) {
+    OrderForLayer(first_layer_);
+    first_layer_ = false;
+  }
   offered_.reset();
   if (attempt >= order_.size()) return std::nullopt;
   offered_ = order_[attempt];
   KeyFile& file = files_[*offered_];
-  if (!file.content) file.content = ReadKeyFile(file.path);
+  if (!file.content) file.content = file.secret.read();
   return file.content->Clone();
 }
 

@@ -2,6 +2,8 @@
 #define PELLUCID_TOOLS_KEY_FILES_H_
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -15,20 +17,38 @@ namespace pellucid::cli {
 // The largest key file, the same as cryptsetup's limit.
 inline constexpr size_t kMaxKeyFileSize = size_t{8} << 20;
 
-// The whole content of a key file: any bytes, a trailing newline included.
-// "-" is standard input. Throws IoError, and UsageError for a file of more than
-// kMaxKeyFileSize.
-crypto::SecretBytes ReadKeyFile(const std::string& path);
+// The part of a key file that counts.
+struct KeyFilePart {
+  uint64_t offset = 0;
+  std::optional<uint64_t> size;  // All that follows if empty.
+};
 
-// Passphrases from files. Every layer is offered all of them: first those that
-// have opened no other layer, in the order given, then the others. So one file
-// serves all layers, and one file per layer, from the top down, also fits
-// legacy AES, which takes whatever comes first.
-//
-// Files are read when they are first needed, once: they may be pipes.
+// The content of a key file, or `part` of it: any bytes, a trailing newline
+// included. "-" is standard input. Throws IoError, and UsageError for a file of
+// more than kMaxKeyFileSize or one that ends in front of or within the part.
+crypto::SecretBytes ReadKeyFile(const std::string& path,
+                                const KeyFilePart& part = {});
+
+// The first line of an open descriptor, without its newline. Throws IoError,
+// and UsageError if it is longer than a key file may be.
+crypto::SecretBytes ReadPassphraseLine(int fd);
+
+// A secret that is read when it is first needed, once: it may be a pipe.
+struct OfferedSecret {
+  std::function<crypto::SecretBytes()> read;
+  bool for_backing = false;  // Not for the first layer that asks.
+};
+
+// Passphrases from files and other places where nobody is asked. Every layer is
+// offered all of them: first those that have opened no other layer, in the
+// order given, then the others. So one file serves all layers, and one file per
+// layer, from the top down, also fits legacy AES, which takes whatever comes
+// first. Layers below the first get the secrets for backing images in front of
+// all others.
 class KeyFiles : public PassphraseSource {
  public:
   explicit KeyFiles(const std::vector<std::string>& paths);
+  explicit KeyFiles(std::vector<OfferedSecret> secrets);
 
   std::optional<crypto::SecretBytes> Get(std::string_view layer,
                                          unsigned attempt) override;
@@ -36,14 +56,15 @@ class KeyFiles : public PassphraseSource {
 
  private:
   struct KeyFile {
-    std::string path;
+    OfferedSecret secret;
     std::optional<crypto::SecretBytes> content;  // Nothing before it is read.
     bool accepted = false;
   };
 
-  void OrderForNewLayer();
+  void OrderForLayer(bool first);
 
   std::vector<KeyFile> files_;
+  bool first_layer_ = true;    // Until the second one asks.
   std::vector<size_t> order_;  // Indices into files_, for the current layer.
   std::optional<size_t> offered_;  // Which of files_ Get() returned last.
 };

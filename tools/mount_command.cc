@@ -68,7 +68,7 @@ int RunMountCommand(const std::vector<std::string>& words) {
       fuse::CheckMountpoint((*operands)[1], open_options.image);
 
   const auto serve = [&](const std::function<void()>& on_ready) {
-    OpenedImage image = OpenImage(open_options, *passphrases);
+    OpenedImage image = OpenAndWarn(open_options, *passphrases);
     fuse::MountSession session(std::move(image.device), image.image_stat,
                                mountpoint, mount_options,
                                foreground ? fuse::LogTarget::kStandardError

@@ -1,15 +1,23 @@
 #include "tools/open_arguments.h"
 
 #include <fmt/core.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <boost/program_options/value_semantic.hpp>
 #include <charconv>
+#include <cstdlib>
+#include <optional>
 #include <string_view>
+#include <utility>
 
 #include "engine/errors.h"
+#include "tools/byte_size.h"
+#include "tools/command_line.h"
+#include "tools/kernel_keyring.h"
 #include "tools/key_files.h"
 #include "tools/terminal_prompt.h"
+#include "tools/volume_key_file.h"
 
 namespace pellucid::cli {
 namespace {
@@ -31,15 +39,25 @@ Encryption ParseEncryption(std::string_view value) {
       fmt::format("--encryption takes auto or none, not '{}'", value));
 }
 
-unsigned ParseKeyslot(std::string_view value) {
-  unsigned keyslot = 0;
+unsigned ParseNumber(std::string_view option, std::string_view value) {
+  unsigned number = 0;
   const char* end = value.data() + value.size();
   const auto [parsed_to, error] =
-      std::from_chars(value.data(), end, keyslot, 10);
+      std::from_chars(value.data(), end, number, 10);
   if (error != std::errc() || parsed_to != end) {
-    throw UsageError(fmt::format("--keyslot takes a number, not '{}'", value));
+    throw UsageError(
+        fmt::format("--{} takes a number, not '{}'", option, value));
   }
-  return keyslot;
+  return number;
+}
+
+// What systemd's LoadCredential= or SetCredential= passes to a service.
+std::optional<std::string> CredentialFile() {
+  const char* folder = std::getenv("CREDENTIALS_DIRECTORY");
+  if (folder == nullptr) return std::nullopt;
+  std::string path = fmt::format("{}/pellucid.passphrase", folder);
+  if (access(path.c_str(), F_OK) != 0) return std::nullopt;
+  return path;
 }
 
 }  // namespace
@@ -65,7 +83,20 @@ void OpenArguments::AddTo(po::options_description& options) {
       ("key-file", po::value(&key_files_)->value_name("FILE"),
        "read a passphrase from FILE, all of it, or from standard input (-); "
        "may be repeated, each encrypted layer tries them in turn")  //
-      ("keyslot", text(&keyslot_, "N"), "try only this keyslot")    //
+      ("key-file-offset", text(&key_file_offset_, "BYTES"),
+       "skip that much of each key file")  //
+      ("key-file-size", text(&key_file_size_, "BYTES"),
+       "use only that much of each key file")  //
+      ("backing-key-file", po::value(&backing_key_files_)->value_name("FILE"),
+       "the same for backing images only; may be repeated")  //
+      ("passphrase-fd", text(&passphrase_fd_, "N"),
+       "read a passphrase from file descriptor N, up to the first newline")  //
+      ("keyring", po::value(&keyring_)->value_name("DESCRIPTION"),
+       "take a passphrase from the kernel keyring: the key of type user with "
+       "this description; may be repeated")  //
+      ("volume-key-file", text(&volume_key_file_, "FILE"),
+       "use FILE as the volume key (master key) itself, without a keyslot")  //
+      ("keyslot", text(&keyslot_, "N"), "try only this keyslot")             //
       ("no-backing", po::bool_switch(&no_backing_),
        "open no file that the image names: no backing or data file")  //
       ("force-share", po::bool_switch(&force_share_),
@@ -81,18 +112,76 @@ OpenOptions OpenArguments::ToOpenOptions() const {
   options.header_format = ParseFormat("header-format", header_format_);
   options.encryption = ParseEncryption(encryption_);
   options.snapshot = snapshot_;
-  if (!keyslot_.empty()) options.keyslot = ParseKeyslot(keyslot_);
+  if (!keyslot_.empty()) options.keyslot = ParseNumber("keyslot", keyslot_);
   options.allow_backing = !no_backing_;
   options.force_share = force_share_;
   return options;
 }
 
-std::unique_ptr<PassphraseSource> OpenArguments::MakePassphraseSource() const {
-  if (key_files_.empty()) return std::make_unique<TerminalPrompt>();
-  if (std::count(key_files_.begin(), key_files_.end(), "-") > 1) {
-    throw UsageError("--key-file - can be given once only");
+std::vector<OfferedSecret> OpenArguments::OfferedSecrets() const {
+  KeyFilePart part;
+  if (!key_file_offset_.empty())
+    part.offset = ParseByteSize("key-file-offset", key_file_offset_);
+  if (!key_file_size_.empty())
+    part.size = ParseByteSize("key-file-size", key_file_size_);
+  std::vector<OfferedSecret> secrets;
+  if (!passphrase_fd_.empty()) {
+    const auto fd =
+        static_cast<int>(ParseNumber("passphrase-fd", passphrase_fd_));
+    secrets.push_back({.read = [fd] { return ReadPassphraseLine(fd); }});
   }
-  return std::make_unique<KeyFiles>(key_files_);
+  for (const std::string& path : key_files_) {
+    secrets.push_back({.read = [=] { return ReadKeyFile(path, part); }});
+  }
+  for (const std::string& description : keyring_) {
+    secrets.push_back({.read = [=] { return ReadKeyringKey(description); }});
+  }
+  for (const std::string& path : backing_key_files_) {
+    secrets.push_back(
+        {.read = [=] { return ReadKeyFile(path, part); }, .for_backing = true});
+  }
+  return secrets;
+}
+
+std::unique_ptr<PassphraseSource> OpenArguments::MakePassphraseSource() const {
+  if (std::count(key_files_.begin(), key_files_.end(), "-") +
+          std::count(backing_key_files_.begin(), backing_key_files_.end(),
+                     "-") >
+      1) {
+    throw UsageError("standard input can be a key file once only");
+  }
+  if (key_files_.empty() && backing_key_files_.empty() &&
+      !(key_file_offset_.empty() && key_file_size_.empty())) {
+    throw UsageError("--key-file-offset and --key-file-size need --key-file");
+  }
+  std::vector<OfferedSecret> secrets = OfferedSecrets();
+  if (!secrets.empty() && secrets.front().for_backing) {
+    throw UsageError(
+        "--backing-key-file needs a passphrase for the image itself besides, "
+        "such as --key-file");
+  }
+  if (secrets.empty()) {
+    if (const auto path = CredentialFile()) {
+      secrets.push_back({.read = [path] { return ReadKeyFile(*path); }});
+    }
+  }
+  std::unique_ptr<PassphraseSource> source;
+  if (secrets.empty()) {
+    source = std::make_unique<TerminalPrompt>();
+  } else {
+    source = std::make_unique<KeyFiles>(std::move(secrets));
+  }
+  if (volume_key_file_.empty()) return source;
+  return std::make_unique<VolumeKeyFile>(volume_key_file_, std::move(source));
+}
+
+OpenedImage OpenAndWarn(const OpenOptions& options,
+                        PassphraseSource& passphrases) {
+  OpenedImage image = OpenImage(options, passphrases);
+  for (const std::string& warning : image.warnings) {
+    fmt::print(stderr, "pellucid: warning: {}\n", Printable(warning));
+  }
+  return image;
 }
 
 }  // namespace pellucid::cli

@@ -8,6 +8,7 @@
 
 #include "engine/open_image.h"
 #include "engine/passphrase_source.h"
+#include "tools/key_files.h"
 
 namespace pellucid::cli {
 
@@ -26,8 +27,9 @@ class OpenArguments {
   // Throws UsageError for a value that an option does not take.
   OpenOptions ToOpenOptions() const;
 
-  // The key files if there are any, otherwise the terminal. Opens neither
-  // before it is asked for a passphrase. Throws UsageError.
+  // What the options name: key files, a descriptor, the kernel keyring. Without
+  // any, the credential "pellucid.passphrase" if systemd passes one, otherwise
+  // the terminal. Reads nothing before it is asked for. Throws UsageError.
   std::unique_ptr<PassphraseSource> MakePassphraseSource() const;
 
  private:
@@ -36,13 +38,25 @@ class OpenArguments {
   std::string header_format_;
   std::string encryption_;
   std::string snapshot_;
+  std::vector<OfferedSecret> OfferedSecrets() const;
+
   std::vector<std::string> key_files_;
+  std::string key_file_offset_;
+  std::string key_file_size_;
+  std::vector<std::string> backing_key_files_;
+  std::string passphrase_fd_;
+  std::vector<std::string> keyring_;
+  std::string volume_key_file_;
   std::string keyslot_;
   bool no_backing_ = false;
   bool force_share_ = false;
   // Only accepted: nothing is opened for writing yet.
   bool read_only_ = false;
 };
+
+// OpenImage(), with the image's warnings on standard error.
+OpenedImage OpenAndWarn(const OpenOptions& options,
+                        PassphraseSource& passphrases);
 
 }  // namespace pellucid::cli
 
