@@ -162,6 +162,10 @@ Encryption ParseEncryption(const Node& node, uint32_t key_size,
   encryption.sector_size = sector_size;
   try {
     // Made once, so that what is missing is refused before a key is derived.
+    if (key_size == 0) {
+      encryption.Spec();
+      return encryption;
+    }
     const std::vector<std::byte> any_key(key_size);
     crypto::MakeSectorCipher(encryption.Spec(), any_key, sector_size);
   } catch (const crypto::UnsupportedAlgorithm& e) {
@@ -326,6 +330,7 @@ class MetadataParser {
       AddSegment(id, node);
     CheckSegments();
     CheckAreas();
+    CheckAreasAgainstPayload();
     for (const auto& [id, node] : root_["tokens"].Numbered()) {
       header_.tokens.push_back({.id = id,
                                 .type = node["type"].Text(),
@@ -351,7 +356,8 @@ class MetadataParser {
     }
   }
 
-  // Key length for segment `id`: that of the keyslots whose digest covers it.
+  // Key length for segment `id`: that of the keyslots whose digest covers it,
+  // 0 if they have all been removed.
   uint32_t KeySizeOf(unsigned id, const Node& node) const {
     for (const Digest& digest : header_.digests) {
       if (std::ranges::find(digest.segments, id) == digest.segments.end()) {
@@ -360,6 +366,7 @@ class MetadataParser {
       for (const Keyslot& slot : header_.keyslots) {
         if (digest.covers_keyslot(slot.id)) return slot.key_size;
       }
+      if (digest.keyslots.empty()) return 0;
     }
     node.Corrupt("is encrypted with a key that no keyslot holds");
   }
@@ -419,6 +426,24 @@ class MetadataParser {
             fmt::format("{} and {} overlap: both have the byte {} of the "
                         "keyslots area",
                         slots[i - 1]->id, slots[i]->id, slots[i]->area_offset));
+      }
+    }
+  }
+
+  // Whoever wipes a keyslot must not hit data.
+  void CheckAreasAgainstPayload() const {
+    if (!area_.payload_follows) return;
+    for (const Keyslot& slot : header_.keyslots) {
+      for (const Segment& segment : header_.segments) {
+        const bool behind =
+            segment.size && slot.area_offset >= segment.offset + *segment.size;
+        if (behind || slot.area_offset + slot.area_size <= segment.offset) {
+          continue;
+        }
+        root_["keyslots"].Corrupt(
+            fmt::format("{} has an area of {} bytes from {} on, which lies in "
+                        "segment {}",
+                        slot.id, slot.area_size, slot.area_offset, segment.id));
       }
     }
   }

@@ -1,0 +1,131 @@
+#include "engine/luks_header_file.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "engine/errors.h"
+#include "engine/file_device.h"
+#include "engine/image_layers.h"
+#include "engine/qcow2/header.h"
+
+namespace pellucid {
+namespace {
+
+bool IsDetached(const OpenOptions& options) { return !options.header.empty(); }
+
+const std::filesystem::path& HolderOf(const OpenOptions& options) {
+  return IsDetached(options) ? options.header : options.image;
+}
+
+bool IsQcow2(BlockDevice& file, const OpenOptions& options) {
+  const ContainerFormat format =
+      IsDetached(options) ? options.header_format : options.format;
+  if (format != ContainerFormat::kAuto) {
+    return format == ContainerFormat::kQcow2;
+  }
+  std::array<std::byte, 512> start{};
+  ReadZeroPadded(file, 0, start);
+  return qcow2::HasMagic(start);
+}
+
+HeaderRange FindInQcow2(BlockDevice& file, const OpenOptions& options) {
+  const std::string name = HolderOf(options).native();
+  const qcow2::Header header = qcow2::ReadHeader(file, name);
+  if (header.crypt_method == qcow2::CryptMethod::kAes) {
+    throw UsageError(fmt::format(
+        "{}: legacy AES has no header and no keyslots: the passphrase is the "
+        "key",
+        name));
+  }
+  if (IsDetached(options) || !header.crypto_header) {
+    throw Unsupported(fmt::format(
+        "{}: not supported: a LUKS header among the guest data of a qcow2 "
+        "image can be read but not changed; for a change, `pellucid header "
+        "backup` makes a header file, which --header names",
+        name));
+  }
+  return {.offset = header.crypto_header->offset,
+          .area_bytes = header.crypto_header->length,
+          .place = luks::Place::kEmbedded};
+}
+
+// A detached header that is named as an image has its payload at 0; anything
+// else has the payload behind the header.
+luks::Place PlaceInRaw(BlockDevice& file, const std::string& name,
+                       bool detached) {
+  if (detached) return luks::Place::kDetached;
+  const luks::LocatedHeader located =
+      luks::ReadLuksHeader(file, 0, file.size(), name, luks::Place::kDetached);
+  return located.header.segments.front().offset == 0 ? luks::Place::kDetached
+                                                     : luks::Place::kInPlace;
+}
+
+void RefuseCorruptQcow2(BlockDevice& file, const std::string& name) {
+  if (!qcow2::ReadHeader(file, name).has(qcow2::kCorrupt)) return;
+  throw CorruptImage(fmt::format(
+      "{}: is marked as corrupt and therefore not changed; repair it with "
+      "`qemu-img check -r all`",
+      name));
+}
+
+}  // namespace
+
+HeaderRange FindLuksHeader(BlockDevice& file, const OpenOptions& options) {
+  if (IsQcow2(file, options)) return FindInQcow2(file, options);
+  const std::string name = HolderOf(options).native();
+  if (!luks::IsLuksVolume(file)) {
+    throw UsageError(
+        fmt::format("{}: there is no LUKS header in it{}", name,
+                    IsDetached(options) ? "" : "; name one with --header"));
+  }
+  return {.offset = 0,
+          .area_bytes = file.size(),
+          .place = PlaceInRaw(file, name, IsDetached(options))};
+}
+
+WritableHeaderFile OpenHeaderForWriting(const OpenOptions& options) {
+  WritableHeaderFile opened;
+  opened.file = WritableFileDevice::Open(HolderOf(options));
+  const HeaderRange range = FindLuksHeader(*opened.file, options);
+  opened.header = {.device = opened.file.get(),
+                   .offset = range.offset,
+                   .area_bytes = range.area_bytes,
+                   .file_name = HolderOf(options).native(),
+                   .place = range.place};
+  if (range.place == luks::Place::kEmbedded) {
+    RefuseCorruptQcow2(*opened.file, opened.header.file_name);
+  }
+  return opened;
+}
+
+ReadableHeaderFile OpenHeaderForReading(const OpenOptions& options) {
+  const std::string name = HolderOf(options).native();
+  ReadableHeaderFile opened;
+  opened.file = FileDevice::Open(
+      HolderOf(options), options.force_share ? FileDevice::Sharing::kForced
+                                             : FileDevice::Sharing::kExclusive);
+  OpenOptions inside = options;
+  if (IsQcow2(*opened.file, options) &&
+      (IsDetached(options) ||
+       qcow2::ReadHeader(*opened.file, name).crypt_method ==
+           qcow2::CryptMethod::kNone)) {
+    opened.file = AssembleLayers(
+        OpenLayers(HolderOf(options),
+                   IsDetached(options) ? options.header_format : options.format,
+                   "", options, IfNamedFileFails::kThrow));
+    inside.format = inside.header_format = ContainerFormat::kRaw;
+  }
+  opened.range = FindLuksHeader(*opened.file, inside);
+  opened.located =
+      luks::ReadLuksHeader(*opened.file, opened.range.offset,
+                           opened.range.area_bytes, name, opened.range.place);
+  return opened;
+}
+
+}  // namespace pellucid

@@ -1,0 +1,53 @@
+#ifndef PELLUCID_ENGINE_LUKS_HEADER_FILE_H_
+#define PELLUCID_ENGINE_LUKS_HEADER_FILE_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "engine/block_device.h"
+#include "engine/luks/keyslot_table.h"
+#include "engine/luks/located_header.h"
+#include "engine/open_image.h"
+#include "engine/writable_file_device.h"
+
+namespace pellucid {
+
+// Where the bytes of a LUKS header stand in a host file.
+struct HeaderRange {
+  uint64_t offset = 0;
+  uint64_t area_bytes = 0;  // Header and keyslots end before that.
+  luks::Place place = luks::Place::kInPlace;
+};
+
+// Finds the header that `options` mean in `file`, which is the image or, if
+// there is one, the detached header: in a raw volume, in a file of its own, or
+// embedded in qcow2. Does not look whether it is intact. Throws Unsupported for
+// a header among the guest data of a qcow2 image, UsageError if there is none,
+// and what qcow2::ReadHeader() throws.
+HeaderRange FindLuksHeader(BlockDevice& file, const OpenOptions& options);
+
+// A header that is to be changed, in its locked file.
+struct WritableHeaderFile {
+  std::unique_ptr<WritableFileDevice> file;
+  luks::WritableHeader header;  // Borrows `file`.
+};
+
+// Opens the header that `options` mean. Throws as FindLuksHeader() and
+// WritableFileDevice::Open() do.
+WritableHeaderFile OpenHeaderForWriting(const OpenOptions& options);
+
+// A header that is only read, in its file.
+struct ReadableHeaderFile {
+  std::unique_ptr<BlockDevice> file;
+  HeaderRange range;
+  luks::LocatedHeader located;  // Borrows `file`.
+};
+
+// Opens and reads the header that `options` mean, wherever it stands: here also
+// among the guest data of a qcow2 image that is not encrypted by itself. Throws
+// every kind of Error but WrongPassphrase.
+ReadableHeaderFile OpenHeaderForReading(const OpenOptions& options);
+
+}  // namespace pellucid
+
+#endif  // PELLUCID_ENGINE_LUKS_HEADER_FILE_H_
