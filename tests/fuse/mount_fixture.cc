@@ -102,6 +102,8 @@ void MountTest::TearDown() {
     kill(server_, SIGKILL);
     WaitForEnd(server_);
   }
+  // A sanitizer's findings do not always reach the exit code.
+  EXPECT_EQ(Log().find("Sanitizer"), std::string::npos) << Log();
   for (const char* name : {"file", "directory"}) {
     if (!IsMounted(folder() / name)) continue;
     ADD_FAILURE() << "a mount is left over at " << (folder() / name);
