@@ -114,15 +114,18 @@ unsigned KeyslotEditor::Add(const SecretBytes& volume_key,
   return id;
 }
 
+void KeyslotEditor::CheckRemoval(unsigned id, bool force) const {
+  Find(id);
+  if (force || !IsLastOfVolume(id)) return;
+  throw UsageError(fmt::format(
+      "{}: keyslot {} is the last one that opens the volume: without it, and "
+      "without a header backup, the data is lost; --force removes it",
+      header_.file_name, id));
+}
+
 void KeyslotEditor::Remove(unsigned id, bool force) {
-  const Keyslot slot = Find(id);
-  if (!force && IsLastOfVolume(id)) {
-    throw UsageError(fmt::format(
-        "{}: keyslot {} is the last one that opens the volume: without it, and "
-        "without a header backup, the data is lost; --force removes it",
-        header_.file_name, id));
-  }
-  Wipe(slot);
+  CheckRemoval(id, force);
+  Wipe(Find(id));
   table_->Remove(id);
 }
 

@@ -34,10 +34,13 @@ class KeyslotEditor {
   unsigned Add(const crypto::SecretBytes& volume_key,
                const crypto::SecretBytes& passphrase, const NewKeyslot& wanted);
 
+  // Throws UsageError if keyslot `id` is not in use, or is the last that opens
+  // the volume, unless `force`.
+  void CheckRemoval(unsigned id, bool force) const;
+
   // Overwrites the key material with noise, then lets the header forget the
   // keyslot. Cut off in between, the keyslot opens nothing and can be removed
-  // again. Throws UsageError if it is not in use, or the last that opens the
-  // volume, unless `force`.
+  // again. Throws as CheckRemoval() does.
   void Remove(unsigned id, bool force);
 
   // Replaces the passphrase of keyslot `id`; its old key material becomes

@@ -83,28 +83,30 @@ size_t AtOnce(std::span<const Candidate> slots) {
   return std::max<size_t>(count, 1);
 }
 
-// The volume key if `passphrase` opens one of the slots.
-std::optional<SecretBytes> TrySlots(const LocatedHeader& located,
-                                    std::span<const Candidate> slots,
-                                    const SecretBytes& passphrase) {
+// The volume key, and the slot it is from, if `passphrase` opens one of them.
+std::optional<UnlockedVolume> TrySlots(const LocatedHeader& located,
+                                       std::span<const Candidate> slots,
+                                       const SecretBytes& passphrase) {
   const auto attempt = [&](const Candidate& candidate) {
-    std::optional<SecretBytes> key =
-        RecoverKey(located, *candidate.slot, passphrase);
-    if (!Confirms(*candidate.digest, *key)) key.reset();
-    return key;
+    std::optional<UnlockedVolume> volume;
+    SecretBytes key = RecoverKey(located, *candidate.slot, passphrase);
+    if (Confirms(*candidate.digest, key)) {
+      volume = {.key = std::move(key), .keyslot = candidate.slot->id};
+    }
+    return volume;
   };
   while (!slots.empty()) {
     const size_t count = AtOnce(slots);
-    std::vector<std::future<std::optional<SecretBytes>>> attempts;
+    std::vector<std::future<std::optional<UnlockedVolume>>> attempts;
     for (const Candidate& candidate : slots.subspan(1, count - 1)) {
       attempts.push_back(std::async(std::launch::async, attempt, candidate));
     }
-    std::optional<SecretBytes> key = attempt(slots.front());
+    std::optional<UnlockedVolume> volume = attempt(slots.front());
     for (auto& other : attempts) {
-      std::optional<SecretBytes> found = other.get();
-      if (!key) key = std::move(found);
+      std::optional<UnlockedVolume> found = other.get();
+      if (!volume) volume = std::move(found);
     }
-    if (key) return key;
+    if (volume) return volume;
     slots = slots.subspan(count);
   }
   return std::nullopt;
@@ -112,9 +114,10 @@ std::optional<SecretBytes> TrySlots(const LocatedHeader& located,
 
 }  // namespace
 
-SecretBytes Unlock(const LocatedHeader& located, const std::string& layer,
-                   std::optional<unsigned> keyslot,
-                   PassphraseSource& passphrases) {
+UnlockedVolume UnlockVolume(const LocatedHeader& located,
+                            const std::string& layer,
+                            std::optional<unsigned> keyslot,
+                            PassphraseSource& passphrases) {
   if (std::optional<SecretBytes> key = passphrases.GetVolumeKey(layer)) {
     const Digest* digest = VolumeDigest(located.header);
     if (digest == nullptr || !Confirms(*digest, *key)) {
@@ -122,17 +125,18 @@ SecretBytes Unlock(const LocatedHeader& located, const std::string& layer,
           "{}: wrong volume key: the digest in the header does not fit it",
           layer));
     }
-    return std::move(*key);
+    return {.key = std::move(*key), .keyslot = std::nullopt};
   }
   const std::vector<Candidate> slots = SlotsToTry(located, keyslot);
   for (unsigned attempt = 0;; ++attempt) {
     const std::optional<SecretBytes> passphrase =
         passphrases.Get(layer, attempt);
     if (!passphrase) break;
-    std::optional<SecretBytes> key = TrySlots(located, slots, *passphrase);
-    if (!key) continue;
+    std::optional<UnlockedVolume> volume =
+        TrySlots(located, slots, *passphrase);
+    if (!volume) continue;
     passphrases.Accepted();
-    return std::move(*key);
+    return std::move(*volume);
   }
   throw WrongPassphrase(
       keyslot ? fmt::format("{}: wrong passphrase: it does not open keyslot {}",
@@ -140,6 +144,12 @@ SecretBytes Unlock(const LocatedHeader& located, const std::string& layer,
               : fmt::format("{}: wrong passphrase: it opens none of the {} "
                             "keyslots in use",
                             layer, slots.size()));
+}
+
+SecretBytes Unlock(const LocatedHeader& located, const std::string& layer,
+                   std::optional<unsigned> keyslot,
+                   PassphraseSource& passphrases) {
+  return UnlockVolume(located, layer, keyslot, passphrases).key;
 }
 
 }  // namespace pellucid::luks
