@@ -62,13 +62,14 @@ int RunMountCommand(const std::vector<std::string>& words) {
   if (mount_options.fsname.empty()) {
     mount_options.fsname = SourceName(open_options.image);
   }
-  const auto passphrases = arguments.MakePassphraseSource();
+  auto passphrases = arguments.MakePassphraseSource();
   // Before the passphrase is asked for: it would have been typed in vain.
   const fuse::Mountpoint mountpoint =
       fuse::CheckMountpoint((*operands)[1], open_options.image);
 
   const auto serve = [&](const std::function<void()>& on_ready) {
     OpenedImage image = OpenAndWarn(open_options, *passphrases);
+    passphrases.reset();  // Wiped: nothing asks again while the mount is up.
     fuse::MountSession session(std::move(image.device), image.image_stat,
                                mountpoint, mount_options,
                                foreground ? fuse::LogTarget::kStandardError
