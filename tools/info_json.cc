@@ -104,13 +104,19 @@ Json ImageToJson(const ImageInfo& info) {
           {"backing_error", TextOrNull(info.backing_error)}};
 }
 
+std::string Dump(const Json& json) {
+  constexpr bool kAsciiOnly = true;
+  return json.dump(2, ' ', kAsciiOnly, Json::error_handler_t::replace) + "\n";
+}
+
 }  // namespace
 
 std::string FormatInfoAsJson(const ImageInfo& info) {
-  constexpr bool kAsciiOnly = true;
-  return ImageToJson(info).dump(2, ' ', kAsciiOnly,
-                                Json::error_handler_t::replace) +
-         "\n";
+  return Dump(ImageToJson(info));
+}
+
+std::string FormatLuksAsJson(const LuksInfo& luks) {
+  return Dump(LuksToJson(luks));
 }
 
 }  // namespace pellucid::cli

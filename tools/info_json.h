@@ -12,6 +12,9 @@ namespace pellucid::cli {
 // UTF-8 become U+FFFD.
 std::string FormatInfoAsJson(const ImageInfo& info);
 
+// The same for a LUKS header alone: the object "luks" of the above.
+std::string FormatLuksAsJson(const LuksInfo& luks);
+
 }  // namespace pellucid::cli
 
 #endif  // PELLUCID_TOOLS_INFO_JSON_H_

@@ -24,6 +24,7 @@
 #include "tools/export_command.h"
 #include "tools/file_descriptor.h"
 #include "tools/info_command.h"
+#include "tools/key_command.h"
 #include "tools/mistyped_word.h"
 #include "tools/mount_command.h"
 #include "tools/umount_command.h"
@@ -56,6 +57,8 @@ constexpr std::array kSubcommands = {
                RunExportCommand},
     Subcommand{"create", "make a new image or detached header",
                RunCreateCommand},
+    Subcommand{"key", "list, add, remove and change passphrases",
+               RunKeyCommand},
 };
 
 void PrintHelp() {

@@ -34,9 +34,9 @@ class OpenArguments {
 
  private:
   std::string header_;
-  std::string format_;
-  std::string header_format_;
-  std::string encryption_;
+  std::string format_ = "auto";
+  std::string header_format_ = "auto";
+  std::string encryption_ = "auto";
   std::string snapshot_;
   std::vector<OfferedSecret> OfferedSecrets() const;
 

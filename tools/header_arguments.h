@@ -1,0 +1,44 @@
+#ifndef PELLUCID_TOOLS_HEADER_ARGUMENTS_H_
+#define PELLUCID_TOOLS_HEADER_ARGUMENTS_H_
+
+#include <boost/program_options/options_description.hpp>
+#include <memory>
+#include <string>
+
+#include "engine/luks/located_header.h"
+#include "engine/open_image.h"
+#include "engine/passphrase_source.h"
+#include "tools/open_arguments.h"
+
+namespace pellucid::cli {
+
+// Those options for opening an image that matter to someone who works on its
+// LUKS header. Each AddTo keeps pointers into this object. Not synchronised.
+class HeaderArguments {
+ public:
+  // Where the header is: --header, --format, --header-format.
+  void AddPlaceTo(boost::program_options::options_description& options);
+  // --force-share, for those who only read.
+  void AddSharingTo(boost::program_options::options_description& options);
+  // Where the passphrase comes from, or the volume key.
+  void AddPassphrasesTo(boost::program_options::options_description& options);
+
+  // Call after parsing. Throws UsageError.
+  OpenOptions ToOpenOptions(const std::string& image) const;
+
+  // As OpenArguments::MakePassphraseSource().
+  std::unique_ptr<PassphraseSource> MakePassphraseSource() const {
+    return arguments_.MakePassphraseSource();
+  }
+
+ private:
+  OpenArguments arguments_;
+};
+
+// Prints on standard error what is wrong with a header that can be used all the
+// same.
+void WarnAboutHeader(const luks::LocatedHeader& located);
+
+}  // namespace pellucid::cli
+
+#endif  // PELLUCID_TOOLS_HEADER_ARGUMENTS_H_

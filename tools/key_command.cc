@@ -1,0 +1,229 @@
+#include "tools/key_command.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <array>
+#include <boost/program_options/errors.hpp>
+#include <boost/program_options/options_description.hpp>
+#include <boost/program_options/value_semantic.hpp>
+#include <charconv>
+#include <optional>
+#include <string_view>
+
+#include "engine/errors.h"
+#include "engine/luks/keyslot_editor.h"
+#include "engine/luks/unlock.h"
+#include "engine/luks_header_file.h"
+#include "tools/command_line.h"
+#include "tools/header_arguments.h"
+#include "tools/info_json.h"
+#include "tools/kdf_arguments.h"
+#include "tools/keyslot_list.h"
+#include "tools/new_passphrase.h"
+
+namespace pellucid::cli {
+namespace {
+
+namespace po = boost::program_options;
+
+const CommandSyntax kSyntax = {
+    .synopsis = "pellucid key list|add|remove|change [OPTION]... IMAGE",
+    .description =
+        "Manages the passphrases of a LUKS volume, each in a keyslot of its\n"
+        "own: in IMAGE, or in the detached header that --header names.\n"
+        "\n"
+        "  list      shows the keyslots in use; asks for no passphrase\n"
+        "  add       lets a new passphrase open the volume\n"
+        "  remove    removes a keyslot and its key material: --keyslot N, or\n"
+        "            the one that the passphrase opens\n"
+        "  change    replaces the passphrase of a keyslot: --keyslot N, or "
+        "the\n"
+        "            one that the passphrase opens\n"
+        "\n"
+        "If it is interrupted, the old passphrases work, or the new ones do.",
+    .operands = {"list|add|remove|change", "IMAGE"},
+};
+
+// Everything that may be said after `pellucid key`. Not synchronised.
+struct KeyArguments {
+  HeaderArguments header;
+  KdfArguments kdf;
+  std::string keyslot;
+  std::string new_key_file;
+  std::string priority;
+  bool force = false;
+  bool json = false;
+  bool quiet = false;
+
+  void AddTo(po::options_description& options);
+  std::optional<unsigned> ParseKeyslot() const;
+  std::optional<luks::Priority> ParsePriority() const;
+  luks::NewKeyslot ToNewKeyslot(unsigned version) const;
+};
+
+void KeyArguments::AddTo(po::options_description& options) {
+  const auto text = [](std::string* value, const char* name) {
+    return po::value(value)->value_name(name);
+  };
+  header.AddPlaceTo(options);
+  header.AddPassphrasesTo(options);
+  options.add_options()  //
+      ("keyslot", text(&keyslot, "N"),
+       "the keyslot to remove or to change, or to put the new passphrase "
+       "into")  //
+      ("new-key-file", text(&new_key_file, "FILE"),
+       "all bytes of FILE are the new passphrase; - is standard input; "
+       "without it, it is asked for twice on the terminal")  //
+      ("priority", text(&priority, "ignore|normal|prefer"),
+       "when the new keyslot is tried (LUKS2): only if it is named, in turn, "
+       "or first");
+  kdf.AddTo(options);
+  options.add_options()  //
+      ("force", po::bool_switch(&force),
+       "remove even the last keyslot; with --keyslot, without a passphrase")  //
+      ("json", po::bool_switch(&json), "list as JSON for programs")           //
+      ("quiet", po::bool_switch(&quiet), "do not say what was done");
+  header.AddSharingTo(options);
+}
+
+std::optional<unsigned> KeyArguments::ParseKeyslot() const {
+  if (keyslot.empty()) return std::nullopt;
+  unsigned number = 0;
+  const char* end = keyslot.data() + keyslot.size();
+  const auto [parsed_to, error] = std::from_chars(keyslot.data(), end, number);
+  if (error != std::errc() || parsed_to != end) {
+    throw UsageError(
+        fmt::format("--keyslot takes a number, not '{}'", keyslot));
+  }
+  return number;
+}
+
+std::optional<luks::Priority> KeyArguments::ParsePriority() const {
+  if (priority.empty()) return std::nullopt;
+  constexpr std::array<std::string_view, 3> kNames = {"ignore", "normal",
+                                                      "prefer"};
+  const auto found = std::ranges::find(kNames, priority);
+  if (found == kNames.end()) {
+    throw UsageError(fmt::format(
+        "--priority takes ignore, normal or prefer, not '{}'", priority));
+  }
+  return static_cast<luks::Priority>(found - kNames.begin());
+}
+
+luks::NewKeyslot KeyArguments::ToNewKeyslot(unsigned version) const {
+  luks::NewKeyslot wanted = {.id = ParseKeyslot(),
+                             .kdf = kdf.ToKdfCost(version),
+                             .priority = ParsePriority()};
+  luks::CheckKdfCost(wanted.kdf);
+  return wanted;
+}
+
+void Say(const KeyArguments& arguments, const std::string& file,
+         const std::string& text) {
+  if (!arguments.quiet) fmt::print("{}: {}\n", Printable(file), text);
+}
+
+int List(const KeyArguments& arguments, const std::string& image) {
+  const ReadableHeaderFile opened =
+      OpenHeaderForReading(arguments.header.ToOpenOptions(image));
+  const LuksInfo info = luks::Describe(opened.located, opened.range.place);
+  if (arguments.json) {
+    fmt::print("{}", FormatLuksAsJson(info));
+    return 0;
+  }
+  WarnAboutHeader(opened.located);
+  fmt::print("{}", FormatKeyslotList(info));
+  return 0;
+}
+
+// A header open for changes.
+class KeyCommand {
+ public:
+  KeyCommand(const KeyArguments& arguments, const std::string& image)
+      : arguments_(arguments),
+        opened_(OpenHeaderForWriting(arguments.header.ToOpenOptions(image))),
+        editor_(opened_.header) {
+    WarnAboutHeader(editor_.located());
+  }
+
+  int Add() {
+    const luks::NewKeyslot wanted = arguments_.ToNewKeyslot(version());
+    const luks::UnlockedVolume volume = Unlock(std::nullopt);
+    const unsigned id = editor_.Add(volume.key, NewPassphrase(), wanted);
+    Say(arguments_, name(), fmt::format("keyslot {} added", id));
+    return 0;
+  }
+
+  int Remove() {
+    std::optional<unsigned> id = arguments_.ParseKeyslot();
+    if (id) editor_.CheckRemoval(*id, arguments_.force);
+    if (!id || !arguments_.force) {
+      // Whoever removes a keyslot can open the volume.
+      const luks::UnlockedVolume volume = Unlock(std::nullopt);
+      if (!id) id = KeyslotOf(volume);
+    }
+    editor_.Remove(*id, arguments_.force);
+    Say(arguments_, name(),
+        fmt::format("keyslot {} removed, its key material overwritten", *id));
+    return 0;
+  }
+
+  int Change() {
+    luks::NewKeyslot wanted = arguments_.ToNewKeyslot(version());
+    const luks::UnlockedVolume volume = Unlock(wanted.id);
+    const unsigned id = wanted.id ? *wanted.id : KeyslotOf(volume);
+    wanted.id.reset();
+    const unsigned changed =
+        editor_.Change(id, volume.key, NewPassphrase(), wanted);
+    Say(arguments_, name(),
+        changed == id ? fmt::format("keyslot {} changed", id)
+                      : fmt::format("keyslot {} added instead of {}, which is "
+                                    "removed",
+                                    changed, id));
+    return 0;
+  }
+
+ private:
+  unsigned version() const { return editor_.located().header.version; }
+  const std::string& name() const { return opened_.header.file_name; }
+
+  luks::UnlockedVolume Unlock(std::optional<unsigned> keyslot) const {
+    return luks::UnlockVolume(editor_.located(), name(), keyslot,
+                              *arguments_.header.MakePassphraseSource());
+  }
+
+  crypto::SecretBytes NewPassphrase() const {
+    return GetNewPassphrase(name(), arguments_.new_key_file);
+  }
+
+  static unsigned KeyslotOf(const luks::UnlockedVolume& volume) {
+    if (volume.keyslot) return *volume.keyslot;
+    throw UsageError(
+        "a volume key does not tell the keyslot; name it with --keyslot");
+  }
+
+  const KeyArguments& arguments_;
+  const WritableHeaderFile opened_;
+  luks::KeyslotEditor editor_;
+};
+
+}  // namespace
+
+int RunKeyCommand(const std::vector<std::string>& words) {
+  KeyArguments arguments;
+  po::options_description options;
+  arguments.AddTo(options);
+  const auto operands = ParseCommandLine(kSyntax, options, words);
+  if (!operands) return 0;
+  const std::string& action = (*operands)[0];
+  const std::string& image = (*operands)[1];
+  if (action == "list") return List(arguments, image);
+  if (action == "add") return KeyCommand(arguments, image).Add();
+  if (action == "remove") return KeyCommand(arguments, image).Remove();
+  if (action == "change") return KeyCommand(arguments, image).Change();
+  throw po::error(
+      fmt::format("'{}' is not list, add, remove or change", action));
+}
+
+}  // namespace pellucid::cli
