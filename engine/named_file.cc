@@ -24,9 +24,23 @@ std::string Option(const json& options, const char* group, const char* name) {
   return "";
 }
 
+// Options that change which bytes are read, and that nothing here follows.
+void RefuseJsonOptions(const json& options) {
+  for (const auto& [key, ignored] : options.items()) {
+    const std::string group = key.substr(0, key.find('.'));
+    for (const char* unsupported : {"offset", "size", "backing", "data-file"}) {
+      if (group == unsupported) {
+        throw Unsupported(
+            fmt::format("the option \"{}\" is not supported", group));
+      }
+    }
+  }
+}
+
 // Takes a json: name apart into a plain one.
 NamedFile ParseJsonName(const std::string& text, const std::string& format) {
   const json options = json::parse(text);
+  RefuseJsonOptions(options);
   std::string driver = options.value("driver", "");
   std::string file_driver = Option(options, "file", "driver");
   std::string path = Option(options, "file", "filename");
@@ -56,6 +70,12 @@ NamedFile ParseName(const std::string& name, const std::string& format) {
   return {.path = name, .format = format};
 }
 
+// A name for a message: it can be as long as a cluster.
+std::string Shortened(const std::string& name) {
+  constexpr size_t kMaxShown = 1023;
+  return name.size() <= kMaxShown ? name : name.substr(0, kMaxShown) + "...";
+}
+
 }  // namespace
 
 NamedFile ResolveNamedFile(const std::string& name, const std::string& format,
@@ -66,10 +86,17 @@ NamedFile ResolveNamedFile(const std::string& name, const std::string& format,
   } catch (const json::exception&) {
     throw CorruptImage(fmt::format(
         "{}: the file name \"{}\" in the image is not the JSON that it says",
-        named_by.native(), name));
+        named_by.native(), Shortened(name)));
   } catch (const Unsupported& why) {
     throw Unsupported(fmt::format("{}: the file name \"{}\" in the image: {}",
-                                  named_by.native(), name, why.what()));
+                                  named_by.native(), Shortened(name),
+                                  why.what()));
+  }
+  if (file.path.native().find('\0') != std::string::npos) {
+    // Without the name: a message would end at the NUL.
+    throw CorruptImage(
+        fmt::format("{}: a file name in the image has a NUL byte in it",
+                    named_by.native()));
   }
   if (IsLocalDriver(file.format)) {
     file.format = file.format.empty() ? "" : "raw";
@@ -79,7 +106,7 @@ NamedFile ResolveNamedFile(const std::string& name, const std::string& format,
     throw Unsupported(fmt::format(
         "{}: the format \"{}\" of its backing file \"{}\" is not supported; "
         "qcow2, raw and luks are",
-        named_by.native(), file.format, name));
+        named_by.native(), Shortened(file.format), Shortened(name)));
   }
   file.path = named_by.parent_path() / file.path;
   return file;
