@@ -109,7 +109,7 @@ INSTANTIATE_TEST_SUITE_P(Types, CompressedClustersTest,
                                          CompressionType::kZstd));
 
 TEST_P(CompressedClustersTest, WholeClusterIsUnpacked) {
-  for (const uint64_t seed : {1, 2}) {
+  for (const uint64_t seed : {1U, 2U}) {
     const Bytes content = Packable(kCluster, seed);
     EXPECT_EQ(Unpack(GetParam(), Pack(content)), content);
   }
@@ -125,7 +125,7 @@ TEST_P(CompressedClustersTest, NoiseThatPackingMakesLongerIsUnpacked) {
 
 TEST_P(CompressedClustersTest, PaddingBehindTheDataIsIgnored) {
   const Bytes content = Packable(kCluster, 4);
-  for (const size_t padding : {1, 3, 4, 511}) {
+  for (const size_t padding : {1U, 3U, 4U, 511U}) {
     EXPECT_EQ(Unpack(GetParam(), Joined(Pack(content), Noise(padding, 5))),
               content);
     EXPECT_EQ(Unpack(GetParam(), Joined(Pack(content), Bytes(padding))),

@@ -120,7 +120,7 @@ TEST(L2CacheTest, FailedReadIsNotKept) {
 
 // Eight slots for many slices: nearly every read evicts while others copy.
 TEST(L2CacheTest, ManyThreadsReadRightWordsUnderConstantEviction) {
-  for (const uint64_t slice : {512, 4096}) {
+  for (const uint64_t slice : {512U, 4096U}) {
     const uint64_t slices = 24;
     MemoryDevice file(WordsOfItsOffsets(slices * slice));
     L2Cache cache(file, slice, 8 * slice);

@@ -298,7 +298,7 @@ TEST(Qcow2HeaderTest, MagicNeedsAllOfItsFourBytes) {
 // ---- Extensions
 
 TEST(Qcow2ExtensionTest, UnknownOnesAreSkippedWhateverTheirLength) {
-  for (const size_t length : {0, 1, 7, 8, 9, 1000}) {
+  for (const size_t length : {0U, 1U, 7U, 8U, 9U, 1000U}) {
     const Header header = CraftedHeader()
                               .Extend(0x11223344, std::string(length, 'x'))
                               .Extend(kBackingFormatExtension, "qcow2")
@@ -413,7 +413,7 @@ TEST(Qcow2EncryptionTest, ExtensionNeedsLuks) {
 }
 
 TEST(Qcow2EncryptionTest, ExtensionIsSixteenBytesLong) {
-  for (const size_t length : {0, 8, 15, 17, 24}) {
+  for (const size_t length : {0U, 8U, 15U, 17U, 24U}) {
     EXPECT_THAT(CraftedHeader()
                     .ExtendCrypto(3 * kCluster, kCluster, length)
                     .Set(32, 4, 2)

@@ -99,7 +99,7 @@ TEST(SnapshotsTest, FieldsOfEveryEntryAreRead) {
 }
 
 TEST(SnapshotsTest, WithoutADiskSizeTheImagesOwnIsUsed) {
-  for (const size_t extra : {0, 1, 7, 8, 15}) {
+  for (const size_t extra : {0U, 1U, 7U, 8U, 15U}) {
     SnapshotTable table;
     table.Add("1", "a", Bytes(extra, std::byte{0x11}));
     EXPECT_EQ(table.Read()[0].info.virtual_size, kDiskSize) << extra;
@@ -151,7 +151,7 @@ TEST(SnapshotsTest, EntryCutOffAtEachByteIsRefused) {
 }
 
 TEST(SnapshotsTest, LongestIdAndNameReachBehindTheFileUnlessTheyAreThere) {
-  for (const uint64_t field : {12, 14}) {
+  for (const uint64_t field : {12U, 14U}) {
     SnapshotTable table;
     const uint64_t at = table.Add("1", "a");
     StoreNumber(table.bytes, at + field, 2, 0xffff);
