@@ -74,25 +74,12 @@ void RefuseCorruptQcow2(BlockDevice& file, const std::string& name) {
       name));
 }
 
-}  // namespace
-
-HeaderRange FindLuksHeader(BlockDevice& file, const OpenOptions& options) {
-  if (IsQcow2(file, options)) return FindInQcow2(file, options);
-  const std::string name = HolderOf(options).native();
-  if (!luks::IsLuksVolume(file)) {
-    throw UsageError(
-        fmt::format("{}: there is no LUKS header in it{}", name,
-                    IsDetached(options) ? "" : "; name one with --header"));
-  }
-  return {.offset = 0,
-          .area_bytes = file.size(),
-          .place = PlaceInRaw(file, name, IsDetached(options))};
-}
-
-WritableHeaderFile OpenHeaderForWriting(const OpenOptions& options) {
+WritableHeaderFile OpenForWriting(const OpenOptions& options,
+                                  HeaderRange (*find)(BlockDevice&,
+                                                      const OpenOptions&)) {
   WritableHeaderFile opened;
   opened.file = WritableFileDevice::Open(HolderOf(options));
-  const HeaderRange range = FindLuksHeader(*opened.file, options);
+  const HeaderRange range = find(*opened.file, options);
   opened.header = {.device = opened.file.get(),
                    .offset = range.offset,
                    .area_bytes = range.area_bytes,
@@ -102,6 +89,37 @@ WritableHeaderFile OpenHeaderForWriting(const OpenOptions& options) {
     RefuseCorruptQcow2(*opened.file, opened.header.file_name);
   }
   return opened;
+}
+
+}  // namespace
+
+HeaderRange FindHeaderSpace(BlockDevice& file, const OpenOptions& options) {
+  if (IsQcow2(file, options)) return FindInQcow2(file, options);
+  return {.offset = 0,
+          .area_bytes = file.size(),
+          .place = IsDetached(options) ? luks::Place::kDetached
+                                       : luks::Place::kInPlace};
+}
+
+HeaderRange FindLuksHeader(BlockDevice& file, const OpenOptions& options) {
+  HeaderRange range = FindHeaderSpace(file, options);
+  if (range.place == luks::Place::kEmbedded) return range;
+  const std::string name = HolderOf(options).native();
+  if (!luks::IsLuksVolume(file)) {
+    throw UsageError(
+        fmt::format("{}: there is no LUKS header in it{}", name,
+                    IsDetached(options) ? "" : "; name one with --header"));
+  }
+  range.place = PlaceInRaw(file, name, IsDetached(options));
+  return range;
+}
+
+WritableHeaderFile OpenHeaderForWriting(const OpenOptions& options) {
+  return OpenForWriting(options, FindLuksHeader);
+}
+
+WritableHeaderFile OpenHeaderSpaceForWriting(const OpenOptions& options) {
+  return OpenForWriting(options, FindHeaderSpace);
 }
 
 ReadableHeaderFile OpenHeaderForReading(const OpenOptions& options) {

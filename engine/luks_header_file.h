@@ -26,15 +26,21 @@ struct HeaderRange {
 // and what qcow2::ReadHeader() throws.
 HeaderRange FindLuksHeader(BlockDevice& file, const OpenOptions& options);
 
+// The same for a header that may be damaged or not there yet: where it would
+// be. Looks at no LUKS header. Throws as above, but not for a missing header.
+HeaderRange FindHeaderSpace(BlockDevice& file, const OpenOptions& options);
+
 // A header that is to be changed, in its locked file.
 struct WritableHeaderFile {
   std::unique_ptr<WritableFileDevice> file;
   luks::WritableHeader header;  // Borrows `file`.
 };
 
-// Opens the header that `options` mean. Throws as FindLuksHeader() and
-// WritableFileDevice::Open() do.
+// Opens the header that `options` mean, or the place for one. Throws as
+// FindLuksHeader() or FindHeaderSpace(), and WritableFileDevice::Open() do, and
+// CorruptImage for a qcow2 image that is marked as corrupt.
 WritableHeaderFile OpenHeaderForWriting(const OpenOptions& options);
+WritableHeaderFile OpenHeaderSpaceForWriting(const OpenOptions& options);
 
 // A header that is only read, in its file.
 struct ReadableHeaderFile {

@@ -23,6 +23,7 @@
 #include "tools/create_command.h"
 #include "tools/export_command.h"
 #include "tools/file_descriptor.h"
+#include "tools/header_command.h"
 #include "tools/info_command.h"
 #include "tools/key_command.h"
 #include "tools/mistyped_word.h"
@@ -59,6 +60,8 @@ constexpr std::array kSubcommands = {
                RunCreateCommand},
     Subcommand{"key", "list, add, remove and change passphrases",
                RunKeyCommand},
+    Subcommand{"header", "back up, restore, detach and repair LUKS headers",
+               RunHeaderCommand},
 };
 
 void PrintHelp() {

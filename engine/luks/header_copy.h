@@ -1,0 +1,52 @@
+#ifndef PELLUCID_ENGINE_LUKS_HEADER_COPY_H_
+#define PELLUCID_ENGINE_LUKS_HEADER_COPY_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/luks/keyslot_table.h"
+#include "engine/luks/located_header.h"
+#include "engine/luks/luks1_header.h"
+#include "engine/luks/luks2_header.h"
+
+namespace pellucid::luks {
+
+// A whole header with the key material of the keyslots in use, in memory. What
+// removed keyslots have left behind is not in it.
+struct HeaderCopy {
+  struct Area {
+    uint64_t offset = 0;  // From the header's start.
+    std::vector<std::byte> bytes;
+  };
+
+  unsigned version = 1;
+  std::string uuid;
+  uint64_t payload_offset = 0;  // The lowest of any segment.
+  uint64_t used = 0;        // Up to the last byte of header and key material.
+  uint64_t size = 0;        // With all room for keyslots: the size of a backup.
+  std::vector<Area> areas;  // Of key material.
+  Luks1Header luks1;        // If version is 1.
+  Luks2Binary luks2;        // If it is 2: the newest copy.
+};
+
+// Reads the header that ReadLuksHeader() has accepted. Throws CorruptImage if a
+// keyslots area is impossibly large, and IoError.
+HeaderCopy CopyHeader(const LocatedHeader& located, uint64_t area_bytes);
+
+// What is there now, as far as it can be read: nothing if it is no header.
+std::optional<HeaderCopy> CopyHeaderIfReadable(const WritableHeader& place);
+
+// Writes `copy` to `place`, and flushes. Requires copy.used <=
+// place.area_bytes. First the key material where `present`, the header that is
+// there, has none, then the rest, then the header; of LUKS2, one copy after the
+// other, newer than what is there. Then key material that only `present` had
+// becomes noise. Cut off, it can be repeated.
+void WriteHeaderCopy(const WritableHeader& place, const HeaderCopy& copy,
+                     const std::optional<HeaderCopy>& present);
+
+}  // namespace pellucid::luks
+
+#endif  // PELLUCID_ENGINE_LUKS_HEADER_COPY_H_
