@@ -129,9 +129,9 @@ TEST(L2CacheTest, ManyThreadsReadRightWordsUnderConstantEviction) {
     for (unsigned seed = 0; seed < 6; ++seed) {
       threads.emplace_back([&, seed] {
         std::mt19937_64 random(seed);
-        std::array<uint64_t, 64> words;
-        for (int i = 0; i < 5000; ++i) {
-          const uint64_t count = 1 + random() % words.size();
+        std::array<uint64_t, 512> words;
+        for (int i = 0; i < 20000; ++i) {
+          const uint64_t count = 1 + random() % (slice / 8);
           const uint64_t first = random() % (slice / 8 - count + 1);
           const uint64_t at = random() % slices * slice + first * 8;
           cache.Read({at}, std::span(words).first(count));
