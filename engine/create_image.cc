@@ -8,6 +8,7 @@
 
 #include "engine/errors.h"
 #include "engine/file_device.h"
+#include "engine/luks/luks1_header.h"
 #include "engine/named_file.h"
 #include "engine/writable_file_device.h"
 
@@ -131,17 +132,25 @@ void ImageCreation::CheckCombination() const {
     throw UsageError(fmt::format("{}: {}", wanted_.image.native(), why));
   };
   const bool detached = !wanted_.header.empty();
+  const bool embedded =
+      !detached && wanted_.luks && wanted_.format == ContainerFormat::kQcow2;
   if (wanted_.payload_exists && !detached) {
     refuse("a payload that exists needs a detached header");
   }
   if (detached && !wanted_.luks) {
     refuse("a detached header is for encryption with luks1 or luks2, not none");
   }
-  if (!detached && wanted_.luks && wanted_.luks->version == 2 &&
-      wanted_.format == ContainerFormat::kQcow2) {
+  if (embedded && wanted_.luks->version == 2) {
     refuse(
         "LUKS2 cannot be embedded in qcow2; use LUKS1, a detached LUKS2 "
         "header, or a raw image");
+  }
+  // It aborts if the stripes of a key are not whole sectors, as with 192 bits.
+  if (embedded &&
+      wanted_.luks->key_bytes * luks::kLuks1Stripes % luks::kSectorSize != 0) {
+    refuse(
+        "QEMU cannot open an image with a volume key of this length; choose a "
+        "multiple of 128 bits");
   }
   if (detached && !wanted_.qcow2.backing_file.empty()) {
     refuse(
@@ -201,7 +210,8 @@ void ImageCreation::CheckSize() {
                     "possible",
                     name, *wanted_.size, kMaxRawSize));
   }
-  const uint64_t sector = wanted_.luks ? wanted_.luks->sector_size : 512;
+  const uint64_t sector =
+      wanted_.luks ? wanted_.luks->sector_size : luks::kSectorSize;
   size_ = (*wanted_.size + sector - 1) / sector * sector;
 }
 

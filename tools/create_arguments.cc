@@ -130,7 +130,7 @@ void ChooseCipher(const std::string& cipher, const std::string& key_size,
       CheckCipherTakesKey(spec, options.key_bytes);
     }
   } catch (const crypto::UnsupportedAlgorithm& error) {
-    throw UsageError(fmt::format("--cipher {}{}: {}", name,
+    throw UsageError(fmt::format("--cipher {}{}{}: {}", name,
                                  key_size.empty() ? "" : " --key-size ",
                                  key_size, error.what()));
   }
