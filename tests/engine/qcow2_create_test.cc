@@ -102,7 +102,7 @@ class Qcow2CreateShapesTest : public Qcow2CreateTest,
 // take turns.
 TEST_P(Qcow2CreateShapesTest, AreCleanToQemu) {
   unsigned turn = 0;
-  for (const unsigned refcount_bits : {1, 2, 4, 8, 16, 32, 64}) {
+  for (const unsigned refcount_bits : {1U, 2U, 4U, 8U, 16U, 32U, 64U}) {
     for (const bool extended_l2 : {false, true}) {
       for (const bool encrypted : {false, true}) {
         if (extended_l2 && GetParam() < 16384) continue;
@@ -130,7 +130,7 @@ TEST_P(Qcow2CreateShapesTest, AreCleanToQemu) {
 
 // As large as an L1 table of 32 MiB can be, and one sector more.
 TEST_P(Qcow2CreateShapesTest, EndWhereTheL1TableDoes) {
-  for (const unsigned refcount_bits : {1, 64}) {
+  for (const unsigned refcount_bits : {1U, 64U}) {
     CreateOptions options;
     options.cluster_size = GetParam();
     options.refcount_bits = refcount_bits;
@@ -159,7 +159,7 @@ INSTANTIATE_TEST_SUITE_P(ClusterSizes, Qcow2CreateShapesTest,
 
 TEST_F(Qcow2CreateTest, Version2IsCleanToQemu) {
   for (const bool encrypted : {false, true}) {
-    for (const uint64_t cluster_size : {512, 65536, 2 << 20}) {
+    for (const uint64_t cluster_size : {512U, 65536U, 2U << 20}) {
       CreateOptions options;
       options.version = 2;
       options.size = uint64_t{5} << 30;
@@ -177,7 +177,7 @@ TEST_F(Qcow2CreateTest, NothingIsAlsoASize) { ExpectQemuAgrees({}); }
 TEST_F(Qcow2CreateTest, BackingFilesAreNamed) {
   RunTool({"qemu-img", "create", "-q", "-f", "raw", "base.raw", "1M"}, "",
           folder_.path());
-  for (const uint32_t version : {2, 3}) {
+  for (const uint32_t version : {2U, 3U}) {
     CreateOptions options;
     options.version = version;
     options.size = 1 << 20;
