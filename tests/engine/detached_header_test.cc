@@ -201,7 +201,7 @@ TEST_F(DetachedHeaderTest, HoleInThePayloadIsDataAndNoise) {
 TEST_F(DetachedHeaderTest, VolumeInGuestDataOfQcow2IsFound) {
   const Bytes content = Noise(kMiB + 512, 5);
   const fs::path volume = MakeVolume("volume", content);
-  for (const uint64_t cluster_size : {512, 65536}) {
+  for (const uint64_t cluster_size : {512U, 65536U}) {
     SCOPED_TRACE(cluster_size);
     const fs::path image = ToQcow2(volume, cluster_size);
     const auto device = Open(image);

@@ -223,7 +223,7 @@ TEST_F(HostileStructureTest, LuksExtensionAndCryptMethodMustAgree) {
   QemuImage plain = PlainImage();
   plain.encryption = "luks";
   const Bytes image = Make(plain);
-  for (const uint64_t method : {0, 1}) {
+  for (const uint64_t method : {0U, 1U}) {
     Bytes changed = image;
     StoreNumber(changed, 32, 4, method);
     Put("disk.qcow2", changed);

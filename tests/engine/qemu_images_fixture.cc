@@ -241,7 +241,7 @@ std::vector<std::string> ScatteredWrites(const QemuImages& images,
 
 std::vector<ImageVariant> AllVariants() {
   std::vector<ImageVariant> variants;
-  for (const uint64_t cluster_size : {512, 4 << 10, 64 << 10, 2 << 20}) {
+  for (const uint64_t cluster_size : {512U, 4U << 10, 64U << 10, 2U << 20}) {
     for (const char* version : {"v2", "v3", "extended"}) {
       // Subclusters have 512 bytes at least.
       if (version == std::string("extended") && cluster_size < 16384) continue;
