@@ -1,0 +1,252 @@
+// `pellucid key` on every kind of container, with cryptsetup and QEMU as
+// judges.
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "tests/tools/luks_volumes_fixture.h"
+
+namespace pellucid {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+using Words = std::vector<std::string>;
+
+Words operator+(Words a, const Words& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+class KeyCommandTest : public ::testing::TestWithParam<Container> {
+ protected:
+  KeyCommandTest() { volume_.Make(GetParam()); }
+
+  bool is_luks2() const { return LuksVersionOf(GetParam()) == 2; }
+
+  Words Add(const std::string& existing, const std::string& passphrase) const {
+    return Words{"key",
+                 "add",
+                 "--key-file",
+                 volume_.KeyFile(existing),
+                 "--new-key-file",
+                 volume_.KeyFile(passphrase)} +
+           volume_.Cheap();
+  }
+
+  LuksVolumes volume_;
+};
+
+TEST_P(KeyCommandTest, AddedPassphraseOpensEverywhere) {
+  EXPECT_THAT(volume_.MustRun(Add("old", "new")), HasSubstr("keyslot 1 added"));
+  EXPECT_TRUE(volume_.Opens("old"));
+  EXPECT_TRUE(volume_.Opens("new"));
+  EXPECT_FALSE(volume_.Opens("wrong"));
+}
+
+TEST_P(KeyCommandTest, PassphraseAddedByOthersOpensAndIsRemoved) {
+  volume_.AddByOthers("old", "theirs");
+  EXPECT_TRUE(volume_.Opens("theirs"));
+  EXPECT_THAT(volume_.MustRun(
+                  {"key", "remove", "--key-file", volume_.KeyFile("theirs")}),
+              HasSubstr("keyslot 1 removed"));
+  EXPECT_FALSE(volume_.Opens("theirs"));
+  EXPECT_TRUE(volume_.Opens("old"));
+  volume_.AddByOthers("old", "again");
+  EXPECT_TRUE(volume_.Opens("again"));
+}
+
+TEST_P(KeyCommandTest, ChangedPassphraseReplacesTheOldOne) {
+  const Words change = Words{"key",
+                             "change",
+                             "--key-file",
+                             volume_.KeyFile("old"),
+                             "--new-key-file",
+                             volume_.KeyFile("new")} +
+                       volume_.Cheap();
+  const std::string said = volume_.MustRun(change);
+  EXPECT_THAT(said,
+              HasSubstr(is_luks2() ? "keyslot 0 changed"
+                                   : "keyslot 1 added instead of 0, which is"));
+  EXPECT_FALSE(volume_.Opens("old"));
+  EXPECT_TRUE(volume_.Opens("new"));
+  EXPECT_EQ(volume_.Pellucid(change).exit_code, 3);
+}
+
+TEST_P(KeyCommandTest, LastKeyslotNeedsForce) {
+  const Words remove = {"key", "remove", "--key-file", volume_.KeyFile("old")};
+  const ProgramResult refused = volume_.Pellucid(remove);
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("--force"));
+  EXPECT_TRUE(volume_.Opens("old"));
+  volume_.MustRun(remove + Words{"--force"});
+  EXPECT_FALSE(volume_.Opens("old"));
+}
+
+TEST_P(KeyCommandTest, KeyslotCanBeNamed) {
+  volume_.MustRun(Add("old", "sixth") + Words{"--keyslot", "6", "--quiet"});
+  EXPECT_TRUE(volume_.Opens("sixth"));
+  const ProgramResult taken =
+      volume_.Pellucid(Add("old", "more") + Words{"--keyslot", "6"});
+  EXPECT_EQ(taken.exit_code, 2);
+  EXPECT_THAT(taken.err, HasSubstr("keyslot 6 is in use"));
+  // The passphrase must be that of the keyslot which changes.
+  const ProgramResult other = volume_.Pellucid(
+      Words{"key", "change", "--keyslot", "6", "--key-file",
+            volume_.KeyFile("old"), "--new-key-file", volume_.KeyFile("x")} +
+      volume_.Cheap());
+  EXPECT_EQ(other.exit_code, 3);
+  volume_.MustRun({"key", "remove", "--keyslot", "0", "--key-file",
+                   volume_.KeyFile("sixth")});
+  EXPECT_FALSE(volume_.Opens("old"));
+  EXPECT_TRUE(volume_.Opens("sixth"));
+}
+
+TEST_P(KeyCommandTest, KeyslotIsRemovedByNumberWithoutPassphraseOnlyByForce) {
+  volume_.MustRun(Add("old", "new"));
+  const ProgramResult refused =
+      volume_.Pellucid({"key", "remove", "--keyslot", "1", "--key-file",
+                        volume_.KeyFile("wrong")});
+  EXPECT_EQ(refused.exit_code, 3);
+  EXPECT_TRUE(volume_.Opens("new"));
+  volume_.MustRun({"key", "remove", "--keyslot", "1", "--force"});
+  EXPECT_FALSE(volume_.Opens("new"));
+}
+
+TEST_P(KeyCommandTest, ListShowsKeyslotsAndAsksForNothing) {
+  volume_.MustRun(Add("old", "new"));
+  const std::string list = volume_.MustRun({"key", "list"});
+  EXPECT_THAT(list,
+              HasSubstr(fmt::format("LUKS{}, 2 of {} keyslots in use",
+                                    is_luks2() ? 2 : 1, is_luks2() ? 32 : 8)));
+  EXPECT_THAT(list, HasSubstr("   1  pbkdf2-sha256   1000 iterations"));
+  const auto json =
+      nlohmann::json::parse(volume_.MustRun({"key", "list", "--json"}));
+  EXPECT_EQ(json["keyslots"].size(), 2U);
+  EXPECT_EQ(json["keyslots"][1]["iterations"], 1000);
+}
+
+TEST_P(KeyCommandTest, MalformedOptionsAreUsageErrors) {
+  const std::vector<Words> malformed = {
+      {"--keyslot", "x"},      {"--keyslot", "-1"},
+      {"--keyslot", "1x"},     {"--keyslot", "99999999999"},
+      {"--keyslot", "64"},     {"--kdf", "scrypt"},
+      {"--iter-time", "0"},    {"--iter-time", "soon"},
+      {"--priority", "first"}, {"--pbkdf2-iterations", "1"},
+  };
+  for (const Words& words : malformed) {
+    const ProgramResult result = volume_.Pellucid(
+        Words{"key", "add", "--key-file", volume_.KeyFile("old"),
+              "--new-key-file", volume_.KeyFile("new")} +
+        words + (words[0] == "--kdf" ? Words{} : Words{"--kdf", "pbkdf2"}));
+    EXPECT_EQ(result.exit_code, 2)
+        << words[0] << " " << words[1] << ": " << result.err;
+  }
+}
+
+TEST_P(KeyCommandTest, VolumeInUseIsLeftAlone) {
+  const Bytes before = ReadHostFile(volume_.HeaderFile());
+  const BackgroundProgram reader({"qemu-io", "-f", "raw", volume_.HeaderFile()},
+                                 "qemu-io>");
+  const ProgramResult result = volume_.Pellucid(Add("old", "new"));
+  EXPECT_EQ(result.exit_code, 6);
+  EXPECT_THAT(result.err, HasSubstr("qemu-io"));
+  EXPECT_EQ(ReadHostFile(volume_.HeaderFile()), before);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Containers, KeyCommandTest,
+    ::testing::Values(Container::kRawLuks1, Container::kRawLuks2,
+                      Container::kDetachedLuks1, Container::kDetachedLuks2,
+                      Container::kQcow2),
+    [](const auto& info) { return ContainerName(info.param); });
+
+class Luks2KeyCommandTest : public KeyCommandTest {};
+
+TEST_P(Luks2KeyCommandTest, PrioritiesAndArgon2) {
+  volume_.MustRun({"key", "add", "--key-file", volume_.KeyFile("old"),
+                   "--new-key-file", volume_.KeyFile("new"), "--priority",
+                   "ignore", "--argon2-time", "4", "--argon2-memory", "64",
+                   "--argon2-cpus", "1"});
+  const std::string list = volume_.MustRun({"key", "list"});
+  EXPECT_THAT(list, HasSubstr("argon2id        time 4, 64 KiB, 1 cpus"));
+  EXPECT_THAT(list, HasSubstr("ignore: only if named"));
+  EXPECT_FALSE(volume_.Opens("new"));
+  volume_.MustRun({"export", "--key-file", volume_.KeyFile("new"), "--keyslot",
+                   "1", "--force", "/dev/null"});
+}
+
+INSTANTIATE_TEST_SUITE_P(Luks2, Luks2KeyCommandTest,
+                         ::testing::Values(Container::kRawLuks2,
+                                           Container::kDetachedLuks2),
+                         [](const auto& info) {
+                           return ContainerName(info.param);
+                         });
+
+class Luks1KeyCommandTest : public KeyCommandTest {};
+
+TEST_P(Luks1KeyCommandTest, FullTableIsRefused) {
+  for (int i = 1; i < 8; ++i) {
+    volume_.MustRun(Add("old", fmt::format("new {}", i)));
+  }
+  const ProgramResult full = volume_.Pellucid(Add("old", "one more"));
+  EXPECT_EQ(full.exit_code, 2);
+  EXPECT_THAT(full.err, HasSubstr("remove one first"));
+  EXPECT_TRUE(volume_.Opens("new 7"));
+}
+
+TEST_P(Luks1KeyCommandTest, WhatOnlyLuks2HasIsRefused) {
+  for (const Words& words :
+       {Words{"--priority", "prefer"}, Words{"--kdf", "argon2id"},
+        Words{"--hash", "sha512"}}) {
+    const ProgramResult result = volume_.Pellucid(
+        Words{"key", "add", "--key-file", volume_.KeyFile("old"),
+              "--new-key-file", volume_.KeyFile("new")} +
+        words);
+    EXPECT_EQ(result.exit_code, 2) << words[0];
+    EXPECT_THAT(result.err, HasSubstr("LUKS")) << words[0];
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Luks1, Luks1KeyCommandTest,
+                         ::testing::Values(Container::kRawLuks1,
+                                           Container::kQcow2),
+                         [](const auto& info) {
+                           return ContainerName(info.param);
+                         });
+
+TEST(KeyCommandRefusalTest, ImagesWithoutAHeaderToChange) {
+  const ScratchFolder folder;
+  const auto key = [&](const std::string& image) {
+    return RunProgram({PELLUCID_PROGRAM, "key", "add", folder / image});
+  };
+  WriteHostFile(folder / "plain", Noise(100000, 1));
+  EXPECT_EQ(key("plain").exit_code, 2);
+  EXPECT_THAT(key("plain").err, HasSubstr("no LUKS header"));
+
+  RunTool({"qemu-img", "create", "-f", "qcow2", folder / "plain.qcow2", "1M"});
+  EXPECT_EQ(key("plain.qcow2").exit_code, 5);
+  EXPECT_THAT(key("plain.qcow2").err, HasSubstr("not supported"));
+
+  RunTool({"qemu-img", "create", "-f", "qcow2", "--object",
+           "secret,id=s,data=old", "-o",
+           "encrypt.format=aes,encrypt.key-secret=s", folder / "aes.qcow2",
+           "1M"});
+  EXPECT_EQ(key("aes.qcow2").exit_code, 2);
+  EXPECT_THAT(key("aes.qcow2").err, HasSubstr("legacy AES"));
+
+  EXPECT_EQ(key("missing").exit_code, 7);
+  const ProgramResult action =
+      RunProgram({PELLUCID_PROGRAM, "key", "steal", folder / "plain"});
+  EXPECT_EQ(action.exit_code, 2);
+  EXPECT_THAT(action.err, HasSubstr("'steal'"));
+}
+
+}  // namespace
+}  // namespace pellucid
