@@ -1,5 +1,6 @@
 #include "engine/host_file.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -15,6 +16,31 @@ void ThrowHostError(const std::filesystem::path& file, int error,
                     const std::string& what) {
   throw IoError(error, fmt::format("{}: cannot {}: {}", file.native(), what,
                                    std::generic_category().message(error)));
+}
+
+int OpenHostFile(const std::filesystem::path& file, int flags,
+                 const std::string& what) {
+  const int path_fd = open(file.c_str(), O_PATH | O_CLOEXEC);
+  if (path_fd < 0) ThrowHostError(file, errno, what);
+  try {
+    StatHostFile(path_fd, file);
+  } catch (...) {
+    close(path_fd);
+    throw;
+  }
+  const std::string same_file = fmt::format("/proc/self/fd/{}", path_fd);
+  const auto try_open = [&](int with) {
+    const int fd = open(same_file.c_str(), with | O_CLOEXEC | O_NOCTTY);
+    // Without /proc the name has to do.
+    return fd < 0 && errno == ENOENT ? open(file.c_str(), with | O_CLOEXEC)
+                                     : fd;
+  };
+  int fd = try_open(flags);
+  if (fd < 0 && errno == EPERM) fd = try_open(flags & ~O_NOATIME);
+  const int error = errno;
+  close(path_fd);
+  if (fd < 0) ThrowHostError(file, error, what);
+  return fd;
 }
 
 struct stat StatHostFile(int fd, const std::filesystem::path& file) {

@@ -18,6 +18,13 @@ namespace pellucid {
 [[noreturn]] void ThrowHostError(const std::filesystem::path& file, int error,
                                  const std::string& what);
 
+// Opens an existing file with `flags` and O_CLOEXEC, without O_NOATIME if only
+// that is refused. What is neither a regular file nor a block device is refused
+// before it is opened, since opening a device or a FIFO can have effects.
+// Throws IoError ("cannot WHAT") and UsageError.
+int OpenHostFile(const std::filesystem::path& file, int flags,
+                 const std::string& what);
+
 // Checks that the open `fd` is a regular file or a block device, and finds out
 // about it. Throws UsageError otherwise, and IoError.
 struct stat StatHostFile(int fd, const std::filesystem::path& file);

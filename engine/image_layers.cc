@@ -91,6 +91,11 @@ class LayerOpener {
     auto layer = std::make_unique<ImageLayer>();
     layer->path = path;
     layer->file = FileDevice::Open(path, sharing_);
+    if (!layer->file->keeps_access_time()) {
+      layer->warnings.push_back(fmt::format(
+          "{}: belongs to another user, so that its access time may change",
+          path.native()));
+    }
     if (IsQcow2(*layer->file, format)) {
       OpenQcow2(*layer, snapshot);
     } else if (!snapshot.empty()) {
@@ -155,6 +160,12 @@ class LayerOpener {
     }
     CheckAllowed(layer, "data", name);
     const NamedFile named = ResolveNamedFile(name, "raw", layer.path);
+    if (named.format != "raw") {
+      throw Unsupported(fmt::format(
+          "{}: the format \"{}\" of its data file \"{}\" is not supported; raw "
+          "is",
+          layer.path.native(), named.format, name));
+    }
     layer.data_file = Named(layer, "data", name, [&] {
       return FileDevice::Open(named.path, sharing_);
     });
@@ -169,6 +180,12 @@ class LayerOpener {
     layer.backing = Named(layer, "backing", name, [&] {
       return Open(named.path, FormatNamed(named.format), "");
     });
+    if (named.format.empty() && layer.backing->qcow2) {
+      layer.warnings.push_back(fmt::format(
+          "{}: does not say the format of its backing file \"{}\", which looks "
+          "like qcow2 and is taken for it",
+          layer.path.native(), name));
+    }
     if (named.format == "luks") {
       ImageLayer& volume = *layer.backing;
       volume.luks_volume =

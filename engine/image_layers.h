@@ -30,7 +30,8 @@ struct ImageLayer {
                                                    // image above calls "luks".
   std::unique_ptr<ImageLayer> backing;
   std::string backing_error;  // Why `backing` is null although it is named.
-  crypto::SecretBytes key;    // Empty until unlocked.
+  std::vector<std::string> warnings;  // Of this layer, for people.
+  crypto::SecretBytes key;            // Empty until unlocked.
 };
 
 // What OpenLayers() does about a backing or data file that cannot be opened.

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "engine/errors.h"
@@ -41,6 +43,10 @@ OpenedImage OpenImage(const OpenOptions& options,
                            options, IfNamedFileFails::kThrow);
   OpenedImage opened;
   opened.image_stat = layers->file->host_stat();
+  for (const ImageLayer* layer = layers.get(); layer != nullptr;
+       layer = layer->backing.get()) {
+    std::ranges::copy(layer->warnings, std::back_inserter(opened.warnings));
+  }
   if (options.encryption == Encryption::kNone) {
     opened.device = AssembleLayers(std::move(layers));
     return opened;
@@ -68,7 +74,8 @@ OpenedImage OpenImage(const OpenOptions& options,
     return opened;
   }
   luks::CheckPayload(*located, content->size(), image);
-  opened.warnings = located->header.warnings;
+  std::ranges::copy(located->header.warnings,
+                    std::back_inserter(opened.warnings));
   const crypto::SecretBytes key =
       luks::Unlock(*located, located->file_name, keyslot, passphrases);
   opened.device = std::make_unique<luks::LuksDevice>(

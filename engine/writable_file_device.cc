@@ -15,8 +15,6 @@
 namespace pellucid {
 namespace {
 
-// Not blocking, so that a FIFO is refused, not waited for.
-constexpr int kFlags = O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
 constexpr mode_t kForOwnerAlone = S_IRUSR | S_IWUSR;
 
 }  // namespace
@@ -28,15 +26,8 @@ WritableFileDevice::~WritableFileDevice() { close(fd_); }
 
 std::unique_ptr<WritableFileDevice> WritableFileDevice::Open(
     const std::filesystem::path& file) {
-  const int fd = open(file.c_str(), kFlags);
-  if (fd < 0 && errno == EISDIR) {
-    throw UsageError(
-        fmt::format("{}: is a directory; name a regular file or a block device",
-                    file.native()));
-  }
-  if (fd < 0) ThrowHostError(file, errno, "open it for writing");
+  const int fd = OpenHostFile(file, O_RDWR, "open it for writing");
   std::unique_ptr<WritableFileDevice> device(new WritableFileDevice(file, fd));
-  StatHostFile(fd, file);
   LockForWriting(fd, file);
   // Behind the lock: nobody resizes from here on.
   device->size_ = HostFileSize(fd, file);
@@ -45,7 +36,8 @@ std::unique_ptr<WritableFileDevice> WritableFileDevice::Open(
 
 std::unique_ptr<WritableFileDevice> WritableFileDevice::Create(
     const std::filesystem::path& file, bool overwrite) {
-  const int fd = open(file.c_str(), kFlags | O_CREAT | O_EXCL, kForOwnerAlone);
+  const int fd =
+      open(file.c_str(), O_RDWR | O_CLOEXEC | O_CREAT | O_EXCL, kForOwnerAlone);
   if (fd >= 0) {
     std::unique_ptr<WritableFileDevice> device(
         new WritableFileDevice(file, fd));

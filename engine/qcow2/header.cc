@@ -267,6 +267,11 @@ class HeaderParser {
 
   void ParseBackingFile() {
     if (header_.backing_file_offset == 0) return;
+    if (header_.backing_file_offset < header_.header_length) {
+      Corrupt(kBackingFileOffset,
+              fmt::format("is {}, inside the {} bytes of the header",
+                          header_.backing_file_offset, header_.header_length));
+    }
     if (header_.backing_file_size > kMaxBackingName) {
       Corrupt(kBackingFileSize,
               fmt::format("is {}, above {}", header_.backing_file_size,

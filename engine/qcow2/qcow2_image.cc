@@ -97,22 +97,21 @@ void Qcow2Image::ReadData(GuestOffset guest, HostOffset host,
 }
 
 Extent Qcow2Image::ExtentAt(uint64_t offset, uint64_t max_length) {
-  const uint64_t length = std::min(max_length, size_ - offset);
+  uint64_t length = std::min(max_length, size_ - offset);
+  // The backing device first: its extent bounds how far the map looks, so that
+  // a walk costs as much as there are extents in both.
+  bool below_is_hole = true;
+  if (backing_ && offset < backing_->size()) {
+    const Extent below =
+        backing_->ExtentAt(offset, std::min(length, backing_->size() - offset));
+    length = below.length;
+    below_is_hole = below.is_hole;
+  }
   const Mapping mapping = map_.Map({offset}, length);
-  switch (mapping.kind) {
-    case ClusterKind::kData:
-    case ClusterKind::kCompressed:
-      return {.length = mapping.length, .is_hole = false};
-    case ClusterKind::kZero:
-      return {.length = mapping.length, .is_hole = true};
-    case ClusterKind::kUnallocated:
-      break;
-  }
-  if (!backing_ || offset >= backing_->size()) {
-    return {.length = mapping.length, .is_hole = true};
-  }
-  return backing_->ExtentAt(
-      offset, std::min(mapping.length, backing_->size() - offset));
+  const bool is_hole =
+      mapping.kind == ClusterKind::kZero ||
+      (mapping.kind == ClusterKind::kUnallocated && below_is_hole);
+  return {.length = mapping.length, .is_hole = is_hole};
 }
 
 }  // namespace pellucid::qcow2
