@@ -38,13 +38,6 @@ void StoreBigEndian(std::span<std::byte> bytes, size_t at, T value) {
   std::memcpy(bytes.subspan(at, sizeof(T)).data(), &swapped, sizeof(T));
 }
 
-// The inverse. Requires at + sizeof(T) <= bytes.size().
-template <std::unsigned_integral T>
-void StoreBigEndian(T value, std::span<std::byte> bytes, size_t at) {
-  value = SwapBigEndian(value);
-  std::memcpy(bytes.subspan(at, sizeof(T)).data(), &value, sizeof(T));
-}
-
 }  // namespace pellucid
 
 #endif  // PELLUCID_ENGINE_BIG_ENDIAN_H_

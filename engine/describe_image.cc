@@ -90,6 +90,7 @@ bool NeedsNoPassphrase(const ImageLayer& layer) {
 }  // namespace
 
 ImageInfo DescribeImage(const OpenOptions& options) {
+  CheckOptions(options);
   const auto open = [&](const std::filesystem::path& path,
                         ContainerFormat format, const std::string& snapshot) {
     return OpenLayers(path, format, snapshot, options, IfNamedFileFails::kNote);

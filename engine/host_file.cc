@@ -32,8 +32,9 @@ int OpenHostFile(const std::filesystem::path& file, int flags,
   const auto try_open = [&](int with) {
     const int fd = open(same_file.c_str(), with | O_CLOEXEC | O_NOCTTY);
     // Without /proc the name has to do.
-    return fd < 0 && errno == ENOENT ? open(file.c_str(), with | O_CLOEXEC)
-                                     : fd;
+    return fd < 0 && errno == ENOENT
+               ? open(file.c_str(), with | O_CLOEXEC | O_NOCTTY)
+               : fd;
   };
   int fd = try_open(flags);
   if (fd < 0 && errno == EPERM) fd = try_open(flags & ~O_NOATIME);

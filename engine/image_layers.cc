@@ -43,10 +43,6 @@ constexpr std::array kForeignContainers = {
 };
 
 bool IsQcow2(FileDevice& file, ContainerFormat format) {
-  if (file.size() == 0) {
-    throw CorruptImage(
-        fmt::format("{}: is empty (0 bytes)", file.file().native()));
-  }
   if (format == ContainerFormat::kRaw) return false;
   std::array<std::byte, 512> buffer;
   const std::span start =
@@ -91,6 +87,10 @@ class LayerOpener {
     auto layer = std::make_unique<ImageLayer>();
     layer->path = path;
     layer->file = FileDevice::Open(path, sharing_);
+    // As a backing file it is zeros; as an image it is a mistake.
+    if (chain_.empty() && layer->file->size() == 0) {
+      throw CorruptImage(fmt::format("{}: is empty (0 bytes)", path.native()));
+    }
     if (!layer->file->keeps_access_time()) {
       layer->warnings.push_back(fmt::format(
           "{}: belongs to another user, so that its access time may change",
@@ -110,6 +110,10 @@ class LayerOpener {
     const std::string name = layer.path.native();
     layer.qcow2 = qcow2::ReadHeader(*layer.file, name);
     const qcow2::Header& header = *layer.qcow2;
+    if (header.has(qcow2::kCorrupt)) {
+      layer.warnings.push_back(fmt::format(
+          "{}: is marked as corrupt; what can still be read is shown", name));
+    }
     layer.snapshots = qcow2::ReadSnapshots(*layer.file, name, header);
     if (!snapshot.empty()) {
       layer.shown_snapshot =
@@ -139,6 +143,11 @@ class LayerOpener {
       throw IoError(error.host_errno(),
                     fmt::format("{}: its {} file \"{}\": {}",
                                 layer.path.native(), role, name, error.what()));
+    } catch (const UsageError& error) {
+      // Not what the user said, but what the image says.
+      throw CorruptImage(fmt::format("{}: its {} file \"{}\": {}",
+                                     layer.path.native(), role, name,
+                                     error.what()));
     }
   }
 
@@ -299,6 +308,15 @@ void UnlockLayers(ImageLayer& top, std::optional<unsigned> keyslot,
 
 std::unique_ptr<BlockDevice> AssembleLayers(std::unique_ptr<ImageLayer> top) {
   return Assemble(std::move(top), kL2CacheBytes);
+}
+
+void CheckOptions(const OpenOptions& options) {
+  if (!options.header.empty() && options.encryption == Encryption::kNone) {
+    throw UsageError(fmt::format(
+        "{}: --header makes no sense with --encryption none: the payload's "
+        "ciphertext needs no header",
+        options.header.native()));
+  }
 }
 
 }  // namespace pellucid

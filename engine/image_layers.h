@@ -34,6 +34,9 @@ struct ImageLayer {
   crypto::SecretBytes key;            // Empty until unlocked.
 };
 
+// Refuses options that contradict each other. Throws UsageError.
+void CheckOptions(const OpenOptions& options);
+
 // What OpenLayers() does about a backing or data file that cannot be opened.
 enum class IfNamedFileFails { kThrow, kNote };
 

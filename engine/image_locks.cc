@@ -86,23 +86,25 @@ std::string FindHolder(int fd, off_t byte) {
   struct stat ours;
   if (fstat(fd, &ours) != 0) return "";
   std::error_code ignored;
-  for (const auto& process : fs::directory_iterator("/proc", ignored)) {
-    const std::string pid = process.path().filename();
+  const fs::directory_iterator end;
+  for (fs::directory_iterator process("/proc", ignored); process != end;
+       process.increment(ignored)) {
+    const std::string pid = process->path().filename();
     if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
     if (pid == std::to_string(getpid())) continue;
-    for (fs::directory_iterator descriptor(process.path() / "fd", ignored), end;
+    for (fs::directory_iterator descriptor(process->path() / "fd", ignored);
          descriptor != end; descriptor.increment(ignored)) {
       struct stat theirs;
       if (stat(descriptor->path().c_str(), &theirs) != 0) continue;
       if (theirs.st_dev != ours.st_dev || theirs.st_ino != ours.st_ino) {
         continue;
       }
-      std::ifstream info(process.path() / "fdinfo" /
+      std::ifstream info(process->path() / "fdinfo" /
                          descriptor->path().filename());
       for (std::string line; std::getline(info, line);) {
         if (!LocksByte(line, byte)) continue;
         std::string name;
-        std::getline(std::ifstream(process.path() / "comm"), name);
+        std::getline(std::ifstream(process->path() / "comm"), name);
         return fmt::format("{} (process {})", name, pid);
       }
     }

@@ -28,7 +28,8 @@ std::string Option(const json& options, const char* group, const char* name) {
 void RefuseJsonOptions(const json& options) {
   for (const auto& [key, ignored] : options.items()) {
     const std::string group = key.substr(0, key.find('.'));
-    for (const char* unsupported : {"offset", "size", "backing", "data-file"}) {
+    for (const char* unsupported :
+         {"offset", "size", "backing", "data-file", "header"}) {
       if (group == unsupported) {
         throw Unsupported(
             fmt::format("the option \"{}\" is not supported", group));

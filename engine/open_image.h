@@ -37,9 +37,25 @@ struct OpenOptions {
   bool force_share = false;         // Read although another program writes.
 };
 
+// Which file of the host it is, whatever it is called.
+struct HostFileId {
+  dev_t device = 0;
+  ino_t inode = 0;
+  dev_t special = 0;  // Of a block device; two nodes may name the same one.
+
+  static HostFileId Of(const struct stat& stat) {
+    if (S_ISBLK(stat.st_mode)) return {.special = stat.st_rdev};
+    return {.device = stat.st_dev, .inode = stat.st_ino};
+  }
+  bool operator==(const HostFileId&) const = default;
+};
+
 struct OpenedImage {
   std::unique_ptr<BlockDevice> device;  // The plaintext.
   struct stat image_stat;               // Of options.image, when it was opened.
+  // Every file that the stack is made of: image, data and backing files, the
+  // header and what its container needs.
+  std::vector<HostFileId> files;
   // What is wrong without keeping the image from being read, for people.
   std::vector<std::string> warnings;
 };

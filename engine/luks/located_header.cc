@@ -106,29 +106,26 @@ LocatedHeader ReadLuksHeader(BlockDevice& device, uint64_t offset,
   located.device = &device;
   located.offset = offset;
   located.file_name = file_name;
-  const unsigned version = LuksVersion(there);
+  const std::optional<unsigned> version = LuksVersion(there);
+  if (!version && (place == Place::kEmbedded || !HasSecondLuks2Copy(device))) {
+    throw CorruptImage(fmt::format(
+        "{}: there is no LUKS header at byte {}: the magic is missing",
+        file_name, offset));
+  }
   if (version == 1) {
     located.header =
         ReadLuks1(there, {.file_name = file_name,
                           .offset = offset,
                           .area_bytes = area_bytes,
                           .payload_follows = place == Place::kInPlace});
-  } else if (place == Place::kEmbedded && version == 0) {
-    throw CorruptImage(fmt::format(
-        "{}: there is no LUKS header at byte {}: the magic is missing",
-        file_name, offset));
-  } else if (place == Place::kEmbedded) {
-    throw Unsupported(fmt::format(
-        "{}: LUKS header field version (byte {}) is {}; only 1 can be embedded "
-        "in qcow2",
-        file_name, offset + 6, version));
-  } else if (version == 0 || version == 2) {
+  } else if (place != Place::kEmbedded && version.value_or(2) == 2) {
     located.header = ReadLuks2(device, offset, area_bytes, file_name, place);
   } else {
-    throw Unsupported(
-        fmt::format("{}: LUKS header field version (byte {}) is {}; 1 and 2 "
-                    "are supported",
-                    file_name, offset + 6, version));
+    throw Unsupported(fmt::format(
+        "{}: LUKS header field version (byte {}) is {}; {}", file_name,
+        offset + 6, version.value_or(2),
+        place == Place::kEmbedded ? "only 1 can be embedded in qcow2"
+                                  : "1 and 2 are supported"));
   }
   return located;
 }
@@ -136,17 +133,16 @@ LocatedHeader ReadLuksHeader(BlockDevice& device, uint64_t offset,
 bool IsLuksVolume(BlockDevice& device) {
   std::array<std::byte, 8> start{};
   ReadZeroPadded(device, 0, start);
-  if (LuksVersion(start) != 0) return true;
+  if (LuksVersion(start)) return true;
   return HasSecondLuks2Copy(device) && !HasOtherSignature(device);
 }
 
 void CheckPayload(const LocatedHeader& located, uint64_t payload_size,
                   const std::string& payload_name) {
   for (const Segment& segment : located.header.segments) {
-    const uint64_t least =
-        segment.offset + segment.size.value_or(segment.offset == 0 ? 1 : 0);
-    const bool fits =
-        segment.size ? least <= payload_size : segment.offset < payload_size;
+    const bool fits = segment.size
+                          ? segment.offset + *segment.size <= payload_size
+                          : segment.offset < payload_size;
     if (fits) continue;
     const std::string field =
         located.header.version == 1
@@ -166,12 +162,16 @@ void CheckPayload(const LocatedHeader& located, uint64_t payload_size,
 uint64_t PlaintextBytes(const VolumeHeader& header, uint64_t payload_size) {
   uint64_t bytes = 0;
   for (const Segment& segment : header.segments) {
-    const uint64_t unit =
-        segment.encryption ? segment.encryption->sector_size : kSectorSize;
-    const uint64_t rest = payload_size - segment.offset;
-    bytes += segment.size.value_or(rest - rest % unit);
+    bytes += segment.size.value_or(payload_size - segment.offset -
+                                   CutBytes(header, payload_size));
   }
   return bytes;
+}
+
+uint64_t CutBytes(const VolumeHeader& header, uint64_t payload_size) {
+  const Segment& last = header.segments.back();
+  if (last.size) return 0;
+  return (payload_size - last.offset) % last.sector_size();
 }
 
 LuksInfo Describe(const LocatedHeader& located, Place place) {

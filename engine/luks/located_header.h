@@ -42,6 +42,9 @@ void CheckPayload(const LocatedHeader& located, uint64_t payload_size,
 // Bytes of plaintext over a payload that CheckPayload() has accepted.
 uint64_t PlaintextBytes(const VolumeHeader& header, uint64_t payload_size);
 
+// Bytes at the payload's end that are no whole sector and not shown.
+uint64_t CutBytes(const VolumeHeader& header, uint64_t payload_size);
+
 // What the header says, for people.
 LuksInfo Describe(const LocatedHeader& located, Place place);
 

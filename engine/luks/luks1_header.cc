@@ -188,9 +188,11 @@ class Parser {
 
 }  // namespace
 
-unsigned LuksVersion(std::span<const std::byte> start) {
-  if (start.size() < 8) return 0;
-  if (!std::equal(kMagic.begin(), kMagic.end(), start.begin())) return 0;
+std::optional<unsigned> LuksVersion(std::span<const std::byte> start) {
+  if (start.size() < 8) return std::nullopt;
+  if (!std::equal(kMagic.begin(), kMagic.end(), start.begin())) {
+    return std::nullopt;
+  }
   return LoadBigEndian<uint16_t>(start, 6);
 }
 
@@ -206,11 +208,11 @@ uint64_t Luks1KeyslotByte(unsigned keyslot) {
 std::array<std::byte, kLuks1KeyslotBytes> EncodeLuks1Keyslot(
     const Luks1Keyslot& slot) {
   std::array<std::byte, kLuks1KeyslotBytes> bytes{};
-  StoreBigEndian(slot.active ? kActive : kInactive, bytes, kSlotActive);
-  StoreBigEndian(slot.iterations, bytes, kSlotIterations);
+  StoreBigEndian(bytes, kSlotActive, slot.active ? kActive : kInactive);
+  StoreBigEndian(bytes, kSlotIterations, slot.iterations);
   std::ranges::copy(slot.salt, bytes.begin() + kSlotSalt);
-  StoreBigEndian(slot.key_material_offset, bytes, kSlotKeyMaterialOffset);
-  StoreBigEndian(slot.stripes, bytes, kSlotStripes);
+  StoreBigEndian(bytes, kSlotKeyMaterialOffset, slot.key_material_offset);
+  StoreBigEndian(bytes, kSlotStripes, slot.stripes);
   return bytes;
 }
 
@@ -222,15 +224,15 @@ std::array<std::byte, kLuks1HeaderBytes> EncodeLuks1Header(
                       bytes.begin() + static_cast<ptrdiff_t>(at));
   };
   copy(kMagic, 0);
-  StoreBigEndian(uint16_t{1}, bytes, kVersion);
+  StoreBigEndian(bytes, kVersion, uint16_t{1});
   copy(header.cipher_name, kCipherName);
   copy(header.cipher_mode, kCipherMode);
   copy(header.hash_spec, kHashSpec);
-  StoreBigEndian(header.payload_offset, bytes, kPayloadOffset);
-  StoreBigEndian(header.key_bytes, bytes, kKeyBytes);
+  StoreBigEndian(bytes, kPayloadOffset, header.payload_offset);
+  StoreBigEndian(bytes, kKeyBytes, header.key_bytes);
   copy(header.mk_digest, kMkDigest);
   copy(header.mk_digest_salt, kMkDigestSalt);
-  StoreBigEndian(header.mk_digest_iterations, bytes, kMkDigestIterations);
+  StoreBigEndian(bytes, kMkDigestIterations, header.mk_digest_iterations);
   copy(header.uuid, kUuid);
   for (unsigned i = 0; i < kLuks1Keyslots; ++i) {
     copy(EncodeLuks1Keyslot(header.keyslots[i]), Luks1KeyslotByte(i));

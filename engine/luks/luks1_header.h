@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -18,8 +19,9 @@ inline constexpr size_t kLuks1DigestBytes = 20;
 inline constexpr size_t kLuks1TextBytes = 32;    // Of a name, a NUL included.
 inline constexpr uint32_t kLuks1Stripes = 4000;  // The only number in use.
 
-// Version in the first bytes of a LUKS volume: 1, 2, or 0 if it is none.
-unsigned LuksVersion(std::span<const std::byte> start);
+// The version that the first bytes of a LUKS volume give, right or wrong;
+// nothing if the magic is not there.
+std::optional<unsigned> LuksVersion(std::span<const std::byte> start);
 
 // A key slot of the partition header, section 3 of "LUKS1 On-Disk Format".
 struct Luks1Keyslot {

@@ -203,9 +203,9 @@ std::vector<std::byte> EncodeLuks2Copy(const Luks2Binary& copy) {
   std::ranges::copy(copy.stored, bytes.begin());
   const auto& magic = copy.hdr_offset == 0 ? kFirstMagic : kSecondMagic;
   std::memcpy(bytes.data() + kMagic, magic.data(), magic.size());
-  StoreBigEndian(copy.hdr_size, bytes, kHdrSize);
-  StoreBigEndian(copy.seqid, bytes, kSeqid);
-  StoreBigEndian(copy.hdr_offset, bytes, kHdrOffset);
+  StoreBigEndian(bytes, kHdrSize, copy.hdr_size);
+  StoreBigEndian(bytes, kSeqid, copy.seqid);
+  StoreBigEndian(bytes, kHdrOffset, copy.hdr_offset);
   crypto::FillRandom(std::span(bytes).subspan(kSalt, kSaltBytes));
   std::memcpy(bytes.data() + kLuks2BinaryBytes, copy.json.data(),
               copy.json.size());
@@ -226,7 +226,7 @@ Luks2Binary NewLuks2Binary(uint64_t hdr_size, const std::string& uuid,
   const auto store = [&](const std::string& text, size_t at) {
     std::memcpy(binary.stored.data() + at, text.data(), text.size());
   };
-  StoreBigEndian(uint16_t{2}, binary.stored, kVersion);
+  StoreBigEndian(binary.stored, kVersion, uint16_t{2});
   store(label, kLabel);
   store("sha256", kChecksumAlg);
   store(uuid, kUuid);

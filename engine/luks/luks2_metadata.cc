@@ -300,8 +300,7 @@ Segment ParseSegment(unsigned id, const Node& node, uint32_t key_size) {
     node["type"].Refuse(
         fmt::format("is {}; supported are crypt and linear", type));
   }
-  const uint64_t unit =
-      segment.encryption ? segment.encryption->sector_size : kSectorSize;
+  const uint64_t unit = segment.sector_size();
   if (segment.offset % kSectorSize != 0) {
     node["offset"].Corrupt("is not a multiple of 512");
   }
@@ -363,10 +362,17 @@ class MetadataParser {
       if (std::ranges::find(digest.segments, id) == digest.segments.end()) {
         continue;
       }
+      uint32_t key_size = 0;
       for (const Keyslot& slot : header_.keyslots) {
-        if (digest.covers_keyslot(slot.id)) return slot.key_size;
+        if (!digest.covers_keyslot(slot.id)) continue;
+        if (key_size != 0 && slot.key_size != key_size) {
+          root_["keyslots"].Corrupt(fmt::format(
+              "{}.key_size is {}, but other keyslots of the same key have {}",
+              slot.id, slot.key_size, key_size));
+        }
+        key_size = slot.key_size;
       }
-      if (digest.keyslots.empty()) return 0;
+      if (key_size != 0 || digest.keyslots.empty()) return key_size;
     }
     node.Corrupt("is encrypted with a key that no keyslot holds");
   }
@@ -391,7 +397,14 @@ class MetadataParser {
     const Node node = root_["segments"];
     if (header_.segments.empty()) node.Corrupt("is empty: there is no data");
     std::set<unsigned> digests;
+    uint64_t total = 0;
     for (const Segment& segment : header_.segments) {
+      // Sizes are signed 64-bit numbers wherever files have them.
+      if (segment.size.value_or(0) > INT64_MAX - total) {
+        node.Corrupt("are longer than 2^63 bytes together");
+      }
+      total += segment.size.value_or(0);
+      CheckOverlaps(segment, node);
       if (!segment.size && &segment != &header_.segments.back()) {
         node.Corrupt(fmt::format("{}: a dynamic segment is not the last one",
                                  segment.id));
@@ -412,6 +425,17 @@ class MetadataParser {
     }
     if (digests.size() > 1) {
       node.Refuse("are encrypted with more than one key");
+    }
+  }
+
+  void CheckOverlaps(const Segment& segment, const Node& node) const {
+    for (const Segment& other : header_.segments) {
+      if (&other == &segment) continue;
+      const auto ends_before = [](const Segment& a, const Segment& b) {
+        return a.size && a.offset + *a.size <= b.offset;
+      };
+      if (ends_before(segment, other) || ends_before(other, segment)) continue;
+      node.Corrupt(fmt::format("{} and {} overlap", segment.id, other.id));
     }
   }
 

@@ -13,15 +13,13 @@ LuksDevice::LuksDevice(std::unique_ptr<BlockDevice> payload,
     : payload_(std::move(payload)) {
   for (const Segment& segment : header.segments) {
     Run run = {};
-    uint64_t unit = kSectorSize;
     if (segment.encryption) {
-      unit = segment.encryption->sector_size;
       run.cipher = crypto::MakeSectorCipher(segment.encryption->Spec(),
-                                            volume_key, unit);
+                                            volume_key, segment.sector_size());
     }
     const uint64_t rest = payload_->size() - segment.offset;
     run.begin = size_;
-    size_ += segment.size.value_or(rest - rest % unit);
+    size_ += segment.size.value_or(rest - rest % segment.sector_size());
     run.end = size_;
     run.payload_offset = segment.offset;
     run.iv_tweak = segment.iv_tweak;

@@ -80,6 +80,10 @@ struct Segment {
   std::optional<uint64_t> size;          // Up to the payload's end if empty.
   std::optional<Encryption> encryption;  // Empty: linear, stored as plaintext.
   uint64_t iv_tweak = 0;                 // In 512-byte units.
+
+  uint64_t sector_size() const {
+    return encryption ? encryption->sector_size : kSectorSize;
+  }
 };
 
 struct Token {

@@ -18,6 +18,9 @@ constexpr uint64_t kCompressed = uint64_t{1} << 62;
 constexpr uint64_t kCopied = uint64_t{1} << 63;
 constexpr uint64_t kReadsAsZeros = 1;  // Standard L2 entries only.
 constexpr uint64_t kSubclusters = 32;
+// What one call looks at, of either table: walks over layers of very different
+// cluster sizes ask again and again, and must not pay for a whole table then.
+constexpr uint64_t kMaxEntriesPerCall = 4096;
 
 // Joins `piece` to the run in front of it if one mapping can say both.
 bool Append(Mapping& run, const Mapping& piece) {
@@ -85,7 +88,8 @@ uint64_t ClusterMap::L2TableOf(uint64_t l1_index) const {
 
 Mapping ClusterMap::Map(GuestOffset at, uint64_t max_length) {
   Mapping run;
-  while (run.length < max_length) {
+  for (uint64_t looked_at = 0;
+       run.length < max_length && looked_at < kMaxEntriesPerCall; ++looked_at) {
     const uint64_t here = at.value + run.length;
     const uint64_t in_table = here % l2_coverage_;
     const uint64_t length =
@@ -102,17 +106,19 @@ Mapping ClusterMap::Map(GuestOffset at, uint64_t max_length) {
     }
     // One table at a time bounds the work of a call.
     if (run.length != 0) break;
-    if (!ExtendWithinTable({table}, in_table, length, run)) break;
+    if (!MapWithinTable({table}, {here}, length, run)) break;
   }
   return run;
 }
 
-bool ClusterMap::ExtendWithinTable(HostOffset table, uint64_t in_table,
-                                   uint64_t length, Mapping& run) {
+bool ClusterMap::MapWithinTable(HostOffset table, GuestOffset at,
+                                uint64_t length, Mapping& run) {
   std::array<uint64_t, 64> words;
   const uint64_t entry_words = extended_l2_ ? 2 : 1;
-  uint64_t index = in_table / cluster_size_;
-  uint64_t in_cluster = in_table % cluster_size_;
+  uint64_t index = at.value % l2_coverage_ / cluster_size_;
+  uint64_t in_cluster = at.value % cluster_size_;
+  GuestOffset cluster = {at.value - in_cluster};
+  length = std::min(length, kMaxEntriesPerCall * cluster_size_ - in_cluster);
   while (length != 0) {
     const HostOffset first = table + index * entry_words * 8;
     const uint64_t wanted = (in_cluster + length - 1) / cluster_size_ + 1;
@@ -121,9 +127,10 @@ bool ClusterMap::ExtendWithinTable(HostOffset table, uint64_t in_table,
     const uint64_t count =
         std::min({wanted * entry_words, in_slice, words.size()}) / entry_words;
     cache_.Read(first, std::span(words).first(count * entry_words));
-    for (uint64_t i = 0; i < count; ++i, ++index, in_cluster = 0) {
+    for (uint64_t i = 0; i < count; ++i) {
       const Entry entry = {
           .at = first + i * entry_words * 8,
+          .cluster = cluster,
           .descriptor = words[i * entry_words],
           .subclusters = extended_l2_ ? words[i * entry_words + 1] : 0};
       while (in_cluster < cluster_size_ && length != 0) {
@@ -132,6 +139,9 @@ bool ClusterMap::ExtendWithinTable(HostOffset table, uint64_t in_table,
         in_cluster += piece.length;
         length -= piece.length;
       }
+      ++index;
+      in_cluster = 0;
+      cluster = cluster + cluster_size_;
     }
   }
   return true;
@@ -150,7 +160,14 @@ Mapping ClusterMap::Decode(const Entry& entry, uint64_t in_cluster,
   mapping.kind = KindOf(entry, subcluster);
   mapping.length = std::min(rest, piece_size - in_cluster % piece_size);
   if (mapping.kind == ClusterKind::kData) {
-    mapping.host = {HostClusterOf(entry) + in_cluster};
+    const uint64_t host_cluster = HostClusterOf(entry);
+    if (external_data_ && host_cluster != entry.cluster.value) {
+      CorruptEntry(entry, fmt::format("in an external data file the cluster of "
+                                      "guest offset {} can only be at that "
+                                      "offset",
+                                      entry.cluster.value));
+    }
+    mapping.host = {host_cluster + in_cluster};
   }
   return mapping;
 }

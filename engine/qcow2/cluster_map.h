@@ -55,17 +55,18 @@ class ClusterMap {
 
  private:
   struct Entry {
-    HostOffset at;  // Where the entry itself stands, for messages.
+    HostOffset at;        // Where the entry itself stands, for messages.
+    GuestOffset cluster;  // What it is about.
     uint64_t descriptor;
     uint64_t subclusters;  // The bitmap of an extended entry.
   };
 
   // Offset of the L2 table for L1 entry `l1_index`, 0 if it has none.
   uint64_t L2TableOf(uint64_t l1_index) const;
-  // Appends what the entries from `in_table` on say to `run`; false if the run
-  // ends within `length` bytes.
-  bool ExtendWithinTable(HostOffset table, uint64_t in_table, uint64_t length,
-                         Mapping& run);
+  // Begins `run` with what the entries of `table` say from `at` on; false if
+  // the run ends within `length` bytes.
+  bool MapWithinTable(HostOffset table, GuestOffset at, uint64_t length,
+                      Mapping& run);
   Mapping Decode(const Entry& entry, uint64_t in_cluster,
                  uint64_t max_length) const;
   Mapping DecodeCompressed(const Entry& entry, uint64_t length) const;

@@ -20,18 +20,21 @@ L1Table LoadL1(BlockDevice& file, const Qcow2Image::Parts& parts) {
     return ReadL1Table(file, header.l1_table_offset, header.l1_size);
   }
   const Snapshot& snapshot = *parts.snapshot;
-  const std::string field_of = fmt::format(
-      "of snapshot {} \"{}\"", snapshot.info.id, snapshot.info.name);
+  const auto field = [&](const char* name, uint64_t at) {
+    return fmt::format("{} (byte {}) of snapshot {}", name,
+                       snapshot.entry_offset + at, snapshot.info.id);
+  };
+  const std::string l1_size = field("l1_size", 8);
   CheckTable(parts.file_name, file.size(), header.cluster_size(),
-             snapshot.l1_table_offset, "l1_table_offset " + field_of,
-             snapshot.l1_size, "l1_size " + field_of, kMaxL1Bytes);
+             snapshot.l1_table_offset, field("l1_table_offset", 0),
+             snapshot.l1_size, l1_size, kMaxL1Bytes);
   const uint64_t size = snapshot.info.virtual_size;
   const uint64_t needed =
       size / header.l2_coverage() + (size % header.l2_coverage() != 0);
   if (snapshot.l1_size < needed) {
-    throw CorruptImage(fmt::format(
-        "{}: l1_size {} is {} but its disk of {} bytes needs {} entries",
-        parts.file_name, field_of, snapshot.l1_size, size, needed));
+    throw CorruptImage(
+        fmt::format("{}: {} is {} but its disk of {} bytes needs {} entries",
+                    parts.file_name, l1_size, snapshot.l1_size, size, needed));
   }
   return ReadL1Table(file, snapshot.l1_table_offset, snapshot.l1_size);
 }

@@ -30,6 +30,7 @@ class TableReader {
     std::array<std::byte, kFixedBytes> fixed;
     Read(fixed);
     Snapshot snapshot;
+    snapshot.entry_offset = entry_;
     snapshot.l1_table_offset = LoadBigEndian<uint64_t>(fixed, 0);
     snapshot.l1_size = LoadBigEndian<uint32_t>(fixed, 8);
     const auto id_size = LoadBigEndian<uint16_t>(fixed, 12);

@@ -14,6 +14,7 @@ namespace pellucid::qcow2 {
 // An entry of the snapshot table, checked.
 struct Snapshot {
   SnapshotInfo info;
+  uint64_t entry_offset = 0;  // Of this entry in the file.
   uint64_t l1_table_offset = 0;
   uint32_t l1_size = 0;
 };
