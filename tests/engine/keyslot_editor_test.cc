@@ -106,7 +106,8 @@ class KeyslotEditorTest : public ::testing::TestWithParam<unsigned> {
   void ExpectGone(const Bytes& material) const {
     for (size_t at = 0; at + 64 <= material.size(); at += 4096) {
       const auto piece = std::span(material).subspan(at, 64);
-      EXPECT_EQ(std::ranges::search(device_.bytes(), piece).begin(),
+      EXPECT_EQ(std::search(device_.bytes().begin(), device_.bytes().end(),
+                            piece.begin(), piece.end()),
                 device_.bytes().end())
           << "byte " << at << " of the removed key material is still there";
     }
