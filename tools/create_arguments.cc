@@ -4,9 +4,7 @@
 
 #include <array>
 #include <boost/program_options/value_semantic.hpp>
-#include <charconv>
 #include <initializer_list>
-#include <limits>
 #include <string_view>
 #include <vector>
 
@@ -15,6 +13,7 @@
 #include "crypto/unsupported_algorithm.h"
 #include "engine/errors.h"
 #include "tools/byte_size.h"
+#include "tools/number_option.h"
 
 namespace pellucid::cli {
 namespace {
@@ -23,19 +22,6 @@ namespace po = boost::program_options;
 
 auto Text(std::string* value, const char* name) {
   return po::value(value)->value_name(name);
-}
-
-uint32_t ParseNumber(std::string_view option, std::string_view text,
-                     uint32_t least = 1) {
-  uint32_t number = 0;
-  const char* end = text.data() + text.size();
-  const auto [parsed_to, error] = std::from_chars(text.data(), end, number);
-  if (error != std::errc() || parsed_to != end || number < least) {
-    throw UsageError(fmt::format("--{} takes a number from {} to {}, not '{}'",
-                                 option, least,
-                                 std::numeric_limits<uint32_t>::max(), text));
-  }
-  return number;
 }
 
 std::optional<uint32_t> ParseOptionalNumber(std::string_view option,

@@ -3,29 +3,22 @@
 #include <fmt/core.h>
 
 #include <boost/program_options/value_semantic.hpp>
-#include <charconv>
 #include <cstdint>
 #include <optional>
 #include <string_view>
 
 #include "engine/errors.h"
+#include "tools/number_option.h"
 
 namespace pellucid::cli {
 namespace {
 
 namespace po = boost::program_options;
 
-std::optional<uint32_t> ParseNumber(std::string_view option,
-                                    std::string_view text) {
+std::optional<uint32_t> ParseCost(std::string_view option,
+                                  std::string_view text) {
   if (text.empty()) return std::nullopt;
-  uint32_t number = 0;
-  const char* end = text.data() + text.size();
-  const auto [parsed_to, error] = std::from_chars(text.data(), end, number);
-  if (error != std::errc() || parsed_to != end || number == 0) {
-    throw UsageError(fmt::format("--{} takes a number from 1 to {}, not '{}'",
-                                 option, UINT32_MAX, text));
-  }
-  return number;
+  return ParseNumber(option, text);
 }
 
 }  // namespace
@@ -59,11 +52,11 @@ luks::KdfCost KdfArguments::ToKdfCost(unsigned version) const {
   if (!kdf_.empty()) cost.type = kdf_;
   if (!hash_.empty()) cost.hash = hash_;
   cost.iter_time_ms =
-      ParseNumber("iter-time", iter_time_).value_or(cost.iter_time_ms);
-  cost.iterations = ParseNumber("pbkdf2-iterations", iterations_);
-  cost.time = ParseNumber("argon2-time", argon2_time_);
-  cost.memory_kib = ParseNumber("argon2-memory", argon2_memory_);
-  cost.cpus = ParseNumber("argon2-cpus", argon2_cpus_);
+      ParseCost("iter-time", iter_time_).value_or(cost.iter_time_ms);
+  cost.iterations = ParseCost("pbkdf2-iterations", iterations_);
+  cost.time = ParseCost("argon2-time", argon2_time_);
+  cost.memory_kib = ParseCost("argon2-memory", argon2_memory_);
+  cost.cpus = ParseCost("argon2-cpus", argon2_cpus_);
   return cost;
 }
 

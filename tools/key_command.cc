@@ -7,7 +7,6 @@
 #include <boost/program_options/errors.hpp>
 #include <boost/program_options/options_description.hpp>
 #include <boost/program_options/value_semantic.hpp>
-#include <charconv>
 #include <optional>
 #include <string_view>
 
@@ -21,6 +20,7 @@
 #include "tools/kdf_arguments.h"
 #include "tools/keyslot_list.h"
 #include "tools/new_passphrase.h"
+#include "tools/number_option.h"
 
 namespace pellucid::cli {
 namespace {
@@ -89,14 +89,7 @@ void KeyArguments::AddTo(po::options_description& options) {
 
 std::optional<unsigned> KeyArguments::ParseKeyslot() const {
   if (keyslot.empty()) return std::nullopt;
-  unsigned number = 0;
-  const char* end = keyslot.data() + keyslot.size();
-  const auto [parsed_to, error] = std::from_chars(keyslot.data(), end, number);
-  if (error != std::errc() || parsed_to != end) {
-    throw UsageError(
-        fmt::format("--keyslot takes a number, not '{}'", keyslot));
-  }
-  return number;
+  return ParseNumber("keyslot", keyslot, 0, kGreatestKeyslot);
 }
 
 std::optional<luks::Priority> KeyArguments::ParsePriority() const {

@@ -5,8 +5,8 @@
 
 #include <algorithm>
 #include <boost/program_options/value_semantic.hpp>
-#include <charconv>
 #include <cstdlib>
+#include <limits>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -16,6 +16,7 @@
 #include "tools/command_line.h"
 #include "tools/kernel_keyring.h"
 #include "tools/key_files.h"
+#include "tools/number_option.h"
 #include "tools/terminal_prompt.h"
 #include "tools/volume_key_file.h"
 
@@ -37,18 +38,6 @@ Encryption ParseEncryption(std::string_view value) {
   if (value == "none") return Encryption::kNone;
   throw UsageError(
       fmt::format("--encryption takes auto or none, not '{}'", value));
-}
-
-unsigned ParseNumber(std::string_view option, std::string_view value) {
-  unsigned number = 0;
-  const char* end = value.data() + value.size();
-  const auto [parsed_to, error] =
-      std::from_chars(value.data(), end, number, 10);
-  if (error != std::errc() || parsed_to != end) {
-    throw UsageError(
-        fmt::format("--{} takes a number, not '{}'", option, value));
-  }
-  return number;
 }
 
 // What systemd's LoadCredential= or SetCredential= passes to a service.
@@ -112,7 +101,9 @@ OpenOptions OpenArguments::ToOpenOptions() const {
   options.header_format = ParseFormat("header-format", header_format_);
   options.encryption = ParseEncryption(encryption_);
   options.snapshot = snapshot_;
-  if (!keyslot_.empty()) options.keyslot = ParseNumber("keyslot", keyslot_);
+  if (!keyslot_.empty()) {
+    options.keyslot = ParseNumber("keyslot", keyslot_, 0, kGreatestKeyslot);
+  }
   options.allow_backing = !no_backing_;
   options.force_share = force_share_;
   return options;
@@ -126,8 +117,8 @@ std::vector<OfferedSecret> OpenArguments::OfferedSecrets() const {
     part.size = ParseByteSize("key-file-size", key_file_size_);
   std::vector<OfferedSecret> secrets;
   if (!passphrase_fd_.empty()) {
-    const auto fd =
-        static_cast<int>(ParseNumber("passphrase-fd", passphrase_fd_));
+    const auto fd = static_cast<int>(ParseNumber(
+        "passphrase-fd", passphrase_fd_, 0, std::numeric_limits<int>::max()));
     secrets.push_back({.read = [fd] { return ReadPassphraseLine(fd); }});
   }
   for (const std::string& path : key_files_) {

@@ -130,6 +130,8 @@ TEST(Program, WrongCommandLinesExitWith2) {
       {"info", "--keyslot", "-1", "a"},
       {"info", "--keyslot", "4294967296", "a"},
       {"info", "--keyslot", "1x", "a"},
+      {"info", "--keyslot", "32", "a"},
+      {"export", "--passphrase-fd", "4294967295", "a", "b"},
       {"export", "a"},
       {"export", "--offset", "1KB", "a", "b"},
       {"export", "--length", "-1", "a", "b"},
@@ -142,6 +144,12 @@ TEST(Program, WrongCommandLinesExitWith2) {
     SCOPED_TRACE(testing::PrintToString(arguments));
     ExpectUsageError(RunPellucid(arguments));
   }
+}
+
+TEST(Program, NumbersOutOfRangeAreToldTheRange) {
+  EXPECT_THAT(RunPellucid({"info", "--keyslot", "99999999999", "a"}).err,
+              HasSubstr("--keyslot takes a number from 0 to 31, not "
+                        "'99999999999'"));
 }
 
 TEST(Program, WhatIsWrongWithTheCommandLineSaysWhereHelpIs) {
