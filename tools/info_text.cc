@@ -14,6 +14,30 @@
 namespace pellucid::cli {
 namespace {
 
+// The most that a name from an image may take up in a table. Names may have
+// 64 KiB, and there may be thousands: the longest must not widen every row.
+constexpr size_t kMaxColumns = 40;
+
+// The characters of UTF-8 text, which is what fmt pads by; nearly.
+size_t CountCharacters(std::string_view text) {
+  return static_cast<size_t>(std::ranges::count_if(
+      text, [](char c) { return (static_cast<unsigned>(c) & 0xc0) != 0x80; }));
+}
+
+// `text` for a column of a table, with an ellipsis if it had to be cut.
+std::string Shortened(std::string_view text) {
+  constexpr size_t kMaxUtf8Bytes = 4;
+  std::string shown =
+      Printable(text.substr(0, (kMaxColumns + 1) * kMaxUtf8Bytes));
+  if (CountCharacters(shown) <= kMaxColumns) return shown;
+  size_t end = 0;
+  while (CountCharacters(std::string_view(shown).substr(0, end + 1)) <
+         kMaxColumns) {
+    ++end;
+  }
+  return shown.substr(0, end) + "\u2026";
+}
+
 // Collects lines at a depth of indentation.
 class InfoText {
  public:
@@ -149,8 +173,9 @@ void InfoText::AddSnapshots(const std::vector<SnapshotInfo>& snapshots) {
   size_t id_width = std::string_view("ID").size();
   size_t name_width = std::string_view("NAME").size();
   for (const SnapshotInfo& snapshot : snapshots) {
-    id_width = std::max(id_width, Printable(snapshot.id).size());
-    name_width = std::max(name_width, Printable(snapshot.name).size());
+    id_width = std::max(id_width, CountCharacters(Shortened(snapshot.id)));
+    name_width =
+        std::max(name_width, CountCharacters(Shortened(snapshot.name)));
   }
   const auto add_row = [&](std::string_view id, std::string_view name,
                            std::string_view date, std::string_view size) {
@@ -159,7 +184,7 @@ void InfoText::AddSnapshots(const std::vector<SnapshotInfo>& snapshots) {
   };
   add_row("ID", "NAME", "DATE", "SIZE");
   for (const SnapshotInfo& snapshot : snapshots) {
-    add_row(Printable(snapshot.id), Printable(snapshot.name),
+    add_row(Shortened(snapshot.id), Shortened(snapshot.name),
             FormatUtcDate(snapshot.date_seconds),
             FormatByteSize(snapshot.virtual_size));
   }

@@ -134,6 +134,28 @@ TEST(InfoText, NamesCannotDriveTheTerminal) {
   EXPECT_THAT(text, HasSubstr("disk\\x1b[2J.qcow2"));
 }
 
+TEST(InfoText, LongNamesOfSnapshotsAreCutAndWidenNoRow) {
+  constexpr size_t kSnapshots = 4000;
+  ImageInfo info = HostileInfo();
+  SnapshotInfo snapshot;
+  snapshot.id = "7";
+  snapshot.name = "daily";
+  info.qcow2->snapshots.assign(kSnapshots, snapshot);
+  info.qcow2->snapshots[5].name = std::string(65535, 'n');
+  info.qcow2->snapshots[6].id = std::string(65535, '\x1b');
+  info.qcow2->snapshots[7].name.clear();
+  for (int i = 0; i < 41; ++i) info.qcow2->snapshots[7].name += "\u00e4";
+  info.qcow2->snapshots[8].name = std::string(40, 'f');
+  const std::string text = cli::FormatInfoAsText(info);
+  EXPECT_LT(text.size(), kSnapshots * 200);
+  EXPECT_THAT(text, HasSubstr(" " + std::string(39, 'n') + "\u2026  "));
+  EXPECT_THAT(text, HasSubstr(" " + std::string(40, 'f') + "  "));
+  EXPECT_THAT(text, HasSubstr("\u00e4\u2026  "));
+  EXPECT_EQ(
+      json::parse(cli::FormatInfoAsJson(info))["qcow2"]["snapshots"][5]["name"],
+      std::string(65535, 'n'));
+}
+
 TEST(InfoJson, NamesOfAnyBytesMakeAsciiJson) {
   const std::string text = cli::FormatInfoAsJson(HostileInfo());
   for (const char c : text) {
