@@ -8,7 +8,6 @@
 #include <array>
 #include <boost/program_options/options_description.hpp>
 #include <boost/program_options/value_semantic.hpp>
-#include <charconv>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -22,10 +21,10 @@
 #include "tools/command_line.h"
 #include "tools/export_target.h"
 #include "tools/interrupt_watch.h"
+#include "tools/number_option.h"
 #include "tools/open_arguments.h"
 #include "tools/plaintext_copy.h"
 #include "tools/progress_bar.h"
-#include "tools/source_files.h"
 
 namespace pellucid::cli {
 namespace {
@@ -79,15 +78,7 @@ unsigned ParseThreads(const std::string& text) {
   if (text.empty()) {
     return std::clamp(std::thread::hardware_concurrency(), 1u, kMaxThreads);
   }
-  unsigned threads = 0;
-  const char* end = text.data() + text.size();
-  const auto [parsed_to, error] = std::from_chars(text.data(), end, threads);
-  if (error != std::errc() || parsed_to != end || threads == 0 ||
-      threads > kMaxThreads) {
-    throw UsageError(fmt::format(
-        "--threads takes a number from 1 to {}, not '{}'", kMaxThreads, text));
-  }
-  return threads;
+  return ParseNumber("threads", text, 1, kMaxThreads);
 }
 
 std::unique_ptr<crypto::Hasher> ParseHash(const std::string& name) {
@@ -131,23 +122,6 @@ ByteRange PartOf(uint64_t size, const WantedPart& wanted) {
         *wanted.length, wanted.offset, rest));
   }
   return {.offset = wanted.offset, .length = wanted.length.value_or(rest)};
-}
-
-bool Exists(const std::string& path) {
-  std::error_code ignored;
-  return path == "-" || std::filesystem::exists(path, ignored);
-}
-
-ExportTargetOptions MakeTargetOptions(const ExportArguments& arguments,
-                                      const OpenOptions& open_options,
-                                      const std::string& path) {
-  ExportTargetOptions options;
-  options.path = path;
-  options.overwrite = arguments.force;
-  options.sparse = !arguments.no_sparse;
-  // A file that is yet to be made is none of the image's.
-  if (Exists(path)) options.sources = SourceFiles(DescribeImage(open_options));
-  return options;
 }
 
 // The line that `sha256sum` prints, and takes back with --check.
@@ -200,8 +174,9 @@ int RunExportCommand(const std::vector<std::string>& words) {
   const WantedPart wanted = ParsePart(arguments);
   ParseThreads(arguments.threads);
   const std::unique_ptr<crypto::Hasher> hasher = ParseHash(arguments.hash);
-  const ExportTargetOptions target_options =
-      MakeTargetOptions(arguments, open_options, path);
+  const ExportTargetOptions target_options = {.path = path,
+                                              .overwrite = arguments.force,
+                                              .sparse = !arguments.no_sparse};
   // Before anybody has to type a passphrase.
   CheckExportTarget(target_options);
 
@@ -210,7 +185,7 @@ int RunExportCommand(const std::vector<std::string>& words) {
   const ByteRange part = PartOf(image.device->size(), wanted);
   // A limit on file sizes is an error to report, not one to die of.
   signal(SIGXFSZ, SIG_IGN);
-  ExportTarget target(target_options, part.length);
+  ExportTarget target(target_options, part.length, image.files);
   try {
     Copy(*image.device, part, target, hasher.get(), arguments);
   } catch (const Interrupted& interrupted) {

@@ -12,6 +12,7 @@
 #include <cerrno>
 
 #include "engine/errors.h"
+#include "engine/io_error.h"
 
 namespace pellucid::cli {
 namespace {
@@ -27,21 +28,12 @@ alignas(4096) const std::array<std::byte, size_t{64} << 10> kZeros = {};
 bool IsStandardOutput(const std::string& path) { return path == "-"; }
 
 void RefuseSources(const struct stat& target, const std::string& name,
-                   const std::vector<std::filesystem::path>& sources) {
-  for (const std::filesystem::path& source : sources) {
-    struct stat status;
-    if (stat(source.c_str(), &status) != 0) continue;
-    const bool same_file =
-        status.st_dev == target.st_dev && status.st_ino == target.st_ino;
-    const bool same_device = S_ISBLK(target.st_mode) &&
-                             S_ISBLK(status.st_mode) &&
-                             status.st_rdev == target.st_rdev;
-    if (same_file || same_device) {
-      throw UsageError(fmt::format(
-          "{}: this is a part of the image itself; export to another file",
-          name));
-    }
+                   const std::vector<HostFileId>& sources) {
+  if (std::ranges::find(sources, HostFileId::Of(target)) == sources.end()) {
+    return;
   }
+  throw UsageError(fmt::format(
+      "{}: this is a part of the image itself; export to another file", name));
 }
 
 // What may not be written although it could be.
@@ -50,9 +42,6 @@ void RefuseTarget(const struct stat& target, const std::string& name,
   if (S_ISDIR(target.st_mode)) {
     throw UsageError(
         fmt::format("{}: is a directory; name a file in it", name));
-  }
-  if (S_ISREG(target.st_mode) || S_ISBLK(target.st_mode)) {
-    RefuseSources(target, name, options.sources);
   }
   if (IsStandardOutput(options.path)) {
     if (isatty(STDOUT_FILENO) != 0 && !options.overwrite) {
@@ -131,12 +120,16 @@ void CheckExportTarget(const ExportTargetOptions& options) {
   }
 }
 
-ExportTarget::ExportTarget(const ExportTargetOptions& options, uint64_t size)
+ExportTarget::ExportTarget(const ExportTargetOptions& options, uint64_t size,
+                           const std::vector<HostFileId>& sources)
     : name_(IsStandardOutput(options.path) ? "standard output" : options.path),
       file_(OpenOrDuplicate(options, created_)) {
   if (!file_.is_open()) ThrowIoError(errno, name_);
   const struct stat status = StatOf(file_.get(), name_);
-  if (!created_) RefuseTarget(status, name_, options);
+  if (!created_) {
+    RefuseTarget(status, name_, options);
+    RefuseSources(status, name_, sources);
+  }
   if (IsStandardOutput(options.path)) {
     kind_ = Kind::kStream;
   } else if (S_ISREG(status.st_mode)) {

@@ -5,11 +5,11 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "engine/open_image.h"
 #include "tools/file_descriptor.h"
 
 namespace pellucid::cli {
@@ -18,8 +18,6 @@ struct ExportTargetOptions {
   std::string path;        // "-" is standard output.
   bool overwrite = false;  // May an existing file or a block device be written?
   bool sparse = true;      // Leave holes in a regular file.
-  // The files that the plaintext comes from: none may be the target.
-  std::vector<std::filesystem::path> sources;
 };
 
 // Throws UsageError if `options` do not allow to write what is at their path.
@@ -31,8 +29,10 @@ void CheckExportTarget(const ExportTargetOptions& options);
 class ExportTarget {
  public:
   // Creates or opens the target and gives a regular file its length of `size`
-  // bytes. Throws UsageError and IoError.
-  ExportTarget(const ExportTargetOptions& options, uint64_t size);
+  // bytes. Changes nothing if the target turns out to be one of `sources`, the
+  // files that the plaintext comes from. Throws UsageError and IoError.
+  ExportTarget(const ExportTargetOptions& options, uint64_t size,
+               const std::vector<HostFileId>& sources);
 
   // Must data come in order, from one thread at a time?
   bool is_stream() const { return kind_ == Kind::kStream; }

@@ -1,6 +1,7 @@
 #include "tools/header_command.h"
 
 #include <fmt/core.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
@@ -9,15 +10,17 @@
 #include <boost/program_options/value_semantic.hpp>
 #include <cstdio>
 #include <filesystem>
+#include <iterator>
 #include <string_view>
-#include <system_error>
+#include <utility>
+#include <vector>
 
 #include "engine/errors.h"
 #include "engine/header_transfer.h"
 #include "engine/open_image.h"
 #include "tools/command_line.h"
 #include "tools/header_arguments.h"
-#include "tools/source_files.h"
+#include "tools/key_files.h"
 
 namespace pellucid::cli {
 namespace {
@@ -75,15 +78,31 @@ std::string Describe(const luks::HeaderCopy& copy) {
                      copy.areas.size(), copy.areas.size() == 1 ? "" : "s");
 }
 
+// Every file that the image, or the container of its header, is made of.
+std::vector<HostFileId> FilesOf(OpenOptions options) {
+  options.encryption = Encryption::kNone;
+  options.keyslot.reset();
+  const std::filesystem::path header = std::exchange(options.header, {});
+  KeyFiles no_passphrases{std::vector<OfferedSecret>()};
+  std::vector<HostFileId> files = OpenImage(options, no_passphrases).files;
+  if (!header.empty()) {
+    options.image = header;
+    options.format = options.header_format;
+    std::ranges::copy(OpenImage(options, no_passphrases).files,
+                      std::back_inserter(files));
+  }
+  return files;
+}
+
 // --force is not meant for the image that the header comes from.
 void CheckTarget(const HeaderCommand& command) {
-  for (const std::filesystem::path& source :
-       SourceFiles(DescribeImage(command.options))) {
-    std::error_code ignored;
-    if (std::filesystem::equivalent(source, command.file, ignored)) {
-      throw UsageError(fmt::format(
-          "{}: belongs to the image; it is not overwritten", command.file));
-    }
+  struct stat status = {};
+  // What exists is refused anyhow without --force.
+  if (!command.force || stat(command.file.c_str(), &status) != 0) return;
+  const std::vector<HostFileId> files = FilesOf(command.options);
+  if (std::ranges::find(files, HostFileId::Of(status)) != files.end()) {
+    throw UsageError(fmt::format(
+        "{}: belongs to the image; it is not overwritten", command.file));
   }
 }
 

@@ -42,6 +42,12 @@ class ExportCommandTest : public EncryptedImageTest {
     return status;
   }
 
+  // An empty payload for a detached header; gives the folder.
+  std::filesystem::path MakePayload() {
+    WriteHostFile(folder_ / "payload", std::string(1 << 20, '\0'));
+    return folder_.path();
+  }
+
   bool Exists(const std::string& name) {
     return std::filesystem::exists(folder_ / name);
   }
@@ -174,6 +180,71 @@ TEST_F(ExportCommandTest, FilesOfTheImageAreNeverOverwritten) {
       "", folder_.path());
   EXPECT_EQ(appended.exit_code, 2);
   EXPECT_TRUE(ReadHostFile(folder_ / "disk.qcow2") == before);
+}
+
+TEST_F(ExportCommandTest, FilesThatTheImageNamesInAnySpellingAreKept) {
+  struct Names {
+    const char* backing;  // As the image has it.
+    const char* target;
+  };
+  WriteHostFile(folder_ / "plain", std::string(1 << 20, 'p'));
+  std::filesystem::create_symlink("plain", folder_ / "symlink");
+  std::filesystem::create_hard_link(folder_ / "plain", folder_ / "hardlink");
+  const Bytes before = ReadHostFile(folder_ / "plain");
+  for (const Names& names :
+       {Names{"plain", "plain"}, Names{"./plain", "symlink"},
+        Names{"file:plain", "plain"}, Names{"file:plain", "hardlink"},
+        Names{R"(json:{"driver":"raw","file":{"driver":"file",)"
+              R"("filename":"plain"}})",
+              "plain"},
+        Names{R"(json:{"file.filename":"symlink"})", "hardlink"}}) {
+    SCOPED_TRACE(std::string(names.backing) + " to " + names.target);
+    RunTool({"qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b",
+             names.backing, "-F", "raw", "top", "1M"},
+            "", folder_.path());
+    const ProgramResult result = Export({"--force", "top", names.target});
+    EXPECT_EQ(result.exit_code, 2) << result.err;
+    EXPECT_THAT(result.err, HasSubstr("part of the image"));
+    EXPECT_TRUE(ReadHostFile(folder_ / "plain") == before);
+  }
+}
+
+TEST_F(ExportCommandTest, DataFilesAreKeptWhateverTheirName) {
+  for (const char* name :
+       {"data", "file:data", R"(json:{"driver":"file",,"filename":"data"})"}) {
+    SCOPED_TRACE(name);
+    RunTool({"qemu-img", "create", "-q", "-f", "qcow2", "-o",
+             "data_file=data,data_file_raw=on", "image", "1M"},
+            "", folder_.path());
+    RunTool({"qemu-img", "amend", "-f", "qcow2", "-o",
+             std::string("data_file=") + name, "image"},
+            "", folder_.path());
+    const Bytes before = ReadHostFile(folder_ / "data");
+    const ProgramResult result = Export({"--force", "image", "data"});
+    EXPECT_EQ(result.exit_code, 2) << result.err;
+    EXPECT_THAT(result.err, HasSubstr("part of the image"));
+    EXPECT_TRUE(ReadHostFile(folder_ / "data") == before);
+  }
+}
+
+TEST_F(ExportCommandTest, FilesOfTheHeadersContainerAreKept) {
+  RunTool({"cryptsetup", "luksFormat", "-q", "--type", "luks1",
+           "--pbkdf-force-iterations", "1000", "--header", "base", "--key-file",
+           "key", "payload"},
+          "", MakePayload());
+  RunTool({"qemu-img", "create", "-q", "-f", "qcow2", "-b", "base", "-F", "raw",
+           "header"},
+          "", folder_.path());
+  for (const char* target : {"base", "header", "payload"}) {
+    const Bytes before = ReadHostFile(folder_ / target);
+    const ProgramResult result =
+        Export({"--force", "--header", "header", "--header-format", "qcow2",
+                "payload", target});
+    EXPECT_EQ(result.exit_code, 2) << result.err;
+    EXPECT_THAT(result.err, HasSubstr("part of the image"));
+    EXPECT_TRUE(ReadHostFile(folder_ / target) == before);
+  }
+  EXPECT_EQ(Export({"--header", "header", "payload", "copy.raw"}).exit_code, 0);
 }
 
 TEST_F(ExportCommandTest, AFolderIsNoTarget) {

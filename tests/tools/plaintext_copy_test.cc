@@ -48,7 +48,7 @@ class PlaintextCopyTest : public testing::Test {
   // Copies to a file, and returns what is in it.
   Bytes Copy(BlockDevice& device, ByteRange range, bool sparse,
              unsigned threads, crypto::Hasher* hasher = nullptr) {
-    ExportTarget target(Options(sparse), range.length);
+    ExportTarget target(Options(sparse), range.length, {});
     PlaintextCopy(device, range, target, hasher).Run(threads, IgnoreProgress);
     target.Finish();
     return ReadHostFile(folder_ / "copy");
@@ -122,7 +122,7 @@ TEST_F(PlaintextCopyTest, StoredZerosBecomeHolesToo) {
 TEST_F(PlaintextCopyTest, AnEmptyTebibyteTakesNoTime) {
   constexpr uint64_t kSize = uint64_t{8} << 40;
   IntervalDevice device(kSize);
-  ExportTarget target(Options(), kSize);
+  ExportTarget target(Options(), kSize, {});
   PlaintextCopy(device, {.offset = 0, .length = kSize}, target, nullptr)
       .Run(2, IgnoreProgress);
   target.Finish();
@@ -137,7 +137,7 @@ TEST_F(PlaintextCopyTest, TheFirstErrorEndsManyThreads) {
     IntervalDevice device(64 * kMiB);
     device.AddData(0, 64 * kMiB);
     device.FailReadsFrom(3 * kMiB + 5);
-    ExportTarget target(Options(), 64 * kMiB);
+    ExportTarget target(Options(), 64 * kMiB, {});
     const auto hasher = crypto::MakeHasher("sha256");
     PlaintextCopy copy(device, {.offset = 0, .length = 64 * kMiB}, target,
                        hashed ? hasher.get() : nullptr);
@@ -157,7 +157,7 @@ class SlowDevice : public StoredZeros {
 
 TEST_F(PlaintextCopyTest, WhatTheWatcherThrowsEndsManyThreads) {
   SlowDevice device;
-  ExportTarget target(Options(), device.size());
+  ExportTarget target(Options(), device.size(), {});
   PlaintextCopy copy(device, {.offset = 0, .length = device.size()}, target,
                      nullptr);
   EXPECT_THROW(
@@ -167,7 +167,7 @@ TEST_F(PlaintextCopyTest, WhatTheWatcherThrowsEndsManyThreads) {
 
 TEST_F(PlaintextCopyTest, TheWatcherSeesProgressGrow) {
   SlowDevice device;
-  ExportTarget target(Options(), device.size());
+  ExportTarget target(Options(), device.size(), {});
   PlaintextCopy copy(device, {.offset = 0, .length = device.size()}, target,
                      nullptr);
   std::multiset<uint64_t> positions;
