@@ -1,7 +1,6 @@
 #include "fuse/server_process.h"
 
 #include <fcntl.h>
-#include <fmt/core.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/syscall.h>
@@ -20,21 +19,17 @@ extern "C" {
 #include <charconv>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
-#include "engine/errors.h"
+#include "engine/io_error.h"
 
 namespace pellucid::fuse {
 namespace {
 
 constexpr std::chrono::seconds kAnswerPatience{3};
 
-[[noreturn]] void ThrowErrno(const char* what) {
-  const int error = errno;
-  throw IoError(error, fmt::format("{}: {}", what,
-                                   std::generic_category().message(error)));
-}
+// In place of a number, if the kernel says that nobody serves any more.
+constexpr std::string_view kHasEnded = "ended";
 
 bool WaitUntilReadable(int fd, std::chrono::milliseconds patience) {
   const auto deadline = std::chrono::steady_clock::now() + patience;
@@ -45,7 +40,7 @@ bool WaitUntilReadable(int fd, std::chrono::milliseconds patience) {
     const int ready =
         poll(&waiting, 1, static_cast<int>(std::max<int64_t>(0, left.count())));
     if (ready >= 0) return ready > 0;
-    if (errno != EINTR) ThrowErrno("poll");
+    if (errno != EINTR) ThrowIoError(errno, "poll");
   }
 }
 
@@ -59,19 +54,23 @@ bool WaitUntilReadable(int fd, std::chrono::milliseconds patience) {
   }
   if (geteuid() != owner && setresuid(owner, owner, owner) != 0) _exit(1);
   char value[32];
-  const ssize_t length =
+  ssize_t length =
       lgetxattr(mountpoint, kServerPidAttribute, value, sizeof value);
+  if (length < 0 && errno == ENOTCONN) {
+    length = kHasEnded.size();
+    kHasEnded.copy(value, kHasEnded.size());
+  }
   if (length <= 0 || write(fd, value, static_cast<size_t>(length)) != length) {
     _exit(1);
   }
   _exit(0);
 }
 
-// The value of the attribute, or "". A child asks, since a server that is stuck
-// would keep whoever asks waiting.
+// The value of the attribute, kHasEnded, or "". A child asks, since a server
+// that is stuck would keep whoever asks waiting.
 std::string AskForServerPid(const MountTableEntry& mount) {
   int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) ThrowErrno("pipe");
+  if (pipe2(ends, O_CLOEXEC) != 0) ThrowIoError(errno, "pipe");
   const std::string path = mount.mountpoint.string();
   const uid_t owner = mount.owner.value_or(geteuid());
   const gid_t owner_group = mount.owner_group.value_or(getegid());
@@ -90,8 +89,7 @@ std::string AskForServerPid(const MountTableEntry& mount) {
     }
   }
   close(ends[0]);
-  errno = fork_errno;
-  if (child < 0) ThrowErrno("fork");
+  if (child < 0) ThrowIoError(fork_errno, "fork");
   return {value.data(), static_cast<size_t>(std::max<ssize_t>(length, 0))};
 }
 
@@ -99,13 +97,14 @@ std::string AskForServerPid(const MountTableEntry& mount) {
 
 std::optional<ServerProcess> ServerProcess::Find(const MountTableEntry& mount) {
   const std::string value = AskForServerPid(mount);
+  if (value == kHasEnded) return ServerProcess(0, -1);
   pid_t pid = 0;
   const char* const end = value.data() + value.size();
   const auto [parsed_to, error] = std::from_chars(value.data(), end, pid);
   if (error != std::errc() || parsed_to != end || pid <= 0) return std::nullopt;
   const auto fd = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
   if (fd < 0) {
-    if (errno == EMFILE || errno == ENFILE) ThrowErrno("pidfd_open");
+    if (errno == EMFILE || errno == ENFILE) ThrowIoError(errno, "pidfd_open");
     return std::nullopt;
   }
   return ServerProcess(pid, fd);
@@ -119,7 +118,7 @@ ServerProcess::~ServerProcess() {
 }
 
 bool ServerProcess::WaitForEnd(std::chrono::milliseconds patience) const {
-  return WaitUntilReadable(pid_fd_, patience);
+  return pid_fd_ < 0 || WaitUntilReadable(pid_fd_, patience);
 }
 
 }  // namespace pellucid::fuse

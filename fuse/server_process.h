@@ -10,7 +10,7 @@
 
 namespace pellucid::fuse {
 
-// The process that serves a mount. Not synchronised.
+// The process that serves a mount, or did so and has ended. Not synchronised.
 class ServerProcess {
  public:
   // Asks `mount` who serves it. Nothing if it does not answer within a few
@@ -22,6 +22,7 @@ class ServerProcess {
   ServerProcess& operator=(ServerProcess&&) = delete;
   ~ServerProcess();
 
+  // 0 if it had ended before.
   pid_t pid() const { return pid_; }
 
   // False if the process still exists after `patience`.
@@ -31,7 +32,8 @@ class ServerProcess {
   ServerProcess(pid_t pid, int pid_fd) : pid_(pid), pid_fd_(pid_fd) {}
 
   pid_t pid_;
-  int pid_fd_;  // So that the number cannot come to mean another process.
+  // So that the number cannot come to mean another process; -1 if it has ended.
+  int pid_fd_;
 };
 
 }  // namespace pellucid::fuse

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "engine/errors.h"
+#include "engine/io_error.h"
 #include "fuse/mount_table.h"
 #include "fuse/server_process.h"
 
@@ -58,7 +59,7 @@ MountTableEntry FindOurMount(const std::filesystem::path& path) {
 // error ends up in `output`.
 int RunProgram(const std::vector<std::string>& arguments, std::string& output) {
   int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) throw IoError(errno, "no pipe left");
+  if (pipe2(ends, O_CLOEXEC) != 0) ThrowIoError(errno, "pipe");
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
@@ -110,9 +111,7 @@ bool UnmountAsRoot(const std::filesystem::path& mountpoint, UnmountMode mode) {
   if (errno == EPERM) return false;
   if (errno == EBUSY) ThrowBusy(mountpoint);
   const int error = errno;
-  throw IoError(error,
-                fmt::format("{}: cannot unmount: {}", mountpoint.string(),
-                            std::generic_category().message(error)));
+  ThrowIoError(error, fmt::format("{}: cannot unmount", mountpoint.string()));
 }
 
 }  // namespace
@@ -125,7 +124,14 @@ void Unmount(const std::filesystem::path& mountpoint, UnmountMode mode) {
   if (!UnmountAsRoot(mount.mountpoint, mode)) {
     UnmountAsUser(mount.mountpoint, mode);
   }
-  if (server && !server->WaitForEnd(kServerPatience)) {
+  if (mode == UnmountMode::kLazy) return;
+  if (!server) {
+    throw Error(ExitCode::kFailure,
+                fmt::format("{}: unmounted, but cannot tell whether the "
+                            "serving process has ended; it may hold the image",
+                            mountpoint.string()));
+  }
+  if (!server->WaitForEnd(kServerPatience)) {
     throw Error(ExitCode::kFailure,
                 fmt::format("{}: unmounted, but the serving process {} has not "
                             "ended yet and may hold the image",

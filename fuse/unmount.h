@@ -12,7 +12,8 @@ enum class UnmountMode {
 
 // Ends the mount of pellucid at `mountpoint`. Unless lazy, it returns when the
 // serving process has ended, so that the image is free again. Never waits for a
-// server that does not answer. Throws UsageError if nothing of ours is mounted
+// server that does not answer: unmounts, and throws Error since it cannot tell
+// whether that has ended. Throws UsageError if nothing of ours is mounted
 // there, Error with a remedy if it is in use, IoError.
 void Unmount(const std::filesystem::path& mountpoint, UnmountMode mode);
 

@@ -103,10 +103,22 @@ TEST_F(UnmountTest, DeadServerLeavesAMountThatCanBeEnded) {
   EXPECT_FALSE(IsMounted(mountpoint()));
 }
 
+TEST_F(UnmountTest, LazyUnmountOfAServerThatDoesNotAnswerPromisesNothing) {
+  ASSERT_NO_FATAL_FAILURE(MountSmallDevice(MountpointKind::kFile));
+  kill(server(), SIGSTOP);
+  EXPECT_NO_THROW(Unmount(mountpoint(), UnmountMode::kLazy));
+  EXPECT_FALSE(IsMounted(mountpoint()));
+  kill(server(), SIGCONT);
+  EXPECT_EQ(AwaitServer(), 0) << Log();
+}
+
 TEST_F(UnmountTest, ServerThatDoesNotAnswerIsNotWaitedFor) {
   ASSERT_NO_FATAL_FAILURE(MountSmallDevice(MountpointKind::kFile));
   kill(server(), SIGSTOP);
-  Unmount(mountpoint(), UnmountMode::kWhenIdle);
+  EXPECT_THAT(
+      ErrorOf<Error>([&] { Unmount(mountpoint(), UnmountMode::kWhenIdle); }),
+      HasSubstr("unmounted, but cannot tell whether the serving process has "
+                "ended"));
   EXPECT_FALSE(IsMounted(mountpoint()));
   kill(server(), SIGCONT);
   EXPECT_EQ(AwaitServer(), 0) << Log();
