@@ -6,6 +6,7 @@
 #include <array>
 #include <charconv>
 #include <limits>
+#include <span>
 #include <string_view>
 
 #include "engine/errors.h"
@@ -19,9 +20,20 @@ struct Option {
 };
 
 // mount(2) knows these; libfuse and fusermount3 take them by these names.
-constexpr std::array<std::string_view, 11> kKernelFlags = {
-    "dev",  "nodev", "suid",    "nosuid",   "exec",      "noexec",
-    "sync", "async", "noatime", "diratime", "nodiratime"};
+constexpr std::array<std::string_view, 10> kKernelFlags = {
+    "dev",    "nodev", "suid",  "nosuid",  "exec",
+    "noexec", "sync",  "async", "dirsync", "noatime"};
+
+// Words of mount(8) that a mount which is read-only obeys anyhow; not every
+// fusermount3 knows them.
+constexpr std::array<std::string_view, 12> kWithoutEffect = {
+    "ro",          "defaults",      "nonempty",   "atime",
+    "diratime",    "nodiratime",    "relatime",   "norelatime",
+    "strictatime", "nostrictatime", "nolazytime", "lazytime"};
+
+bool IsOneOf(std::span<const std::string_view> names, std::string_view name) {
+  return std::ranges::find(names, name) != names.end();
+}
 
 // Cuts `list` at commas and removes the backslashes that protect characters.
 std::vector<Option> Split(std::string_view list) {
@@ -76,16 +88,14 @@ bool ApplyFlag(const std::string& name, MountOptions& options) {
         "-o rw: writing is not supported yet; leave it out to mount "
         "read-only");
   }
-  // Every mount is read-only, and libfuse 3 never minds a full directory.
-  if (name == "ro" || name == "defaults" || name == "nonempty") return true;
+  if (IsOneOf(kWithoutEffect, name)) return true;
   if (name == "allow_other") {
     options.allow_other = true;
   } else if (name == "allow_root") {
     options.allow_root = true;
   } else if (name == "auto_unmount") {
     options.auto_unmount = true;
-  } else if (std::find(kKernelFlags.begin(), kKernelFlags.end(), name) !=
-             kKernelFlags.end()) {
+  } else if (IsOneOf(kKernelFlags, name)) {
     options.kernel_flags.push_back(name);
   } else {
     return false;

@@ -17,7 +17,8 @@ inline constexpr uint32_t kLeastMaxRead = 4 * 1024;
 // libfuse 3.14 exchanges at most 256 pages with the kernel at a time.
 inline constexpr uint32_t kGreatestMaxRead = 1024 * 1024;
 
-// What `-o` can say about a mount. Every mount is read-only.
+// What `-o` and the command line can say about a mount. Every mount is
+// read-only.
 struct MountOptions {
   bool allow_other = false;   // Users other than the owner may look inside.
   bool allow_root = false;    // root may.
@@ -29,6 +30,9 @@ struct MountOptions {
   uint32_t max_read = kDefaultMaxRead;  // Bytes in one read request.
   // dev, nodev, noexec and the like, for mount(2).
   std::vector<std::string> kernel_flags;
+  // Another program may write to the image: the kernel must ask again. Not of
+  // `-o`.
+  bool image_may_change = false;
 };
 
 // Parses the values of every -o, each a list separated by commas; a backslash

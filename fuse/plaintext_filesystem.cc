@@ -26,6 +26,8 @@ constexpr char kDiskName[] = "disk";
 constexpr blksize_t kBlockSize = 4096;
 // "For ever": nothing here changes before the unmount.
 constexpr double kFinalTimeoutSeconds = 30 * 24 * 3600;
+// For images that somebody else may be writing to.
+constexpr double kChangingTimeoutSeconds = 1;
 constexpr double kEstimateTimeoutSeconds = 0.2;
 
 // Direct reads and read-ahead beyond this many requests wait in the kernel. The
@@ -64,6 +66,7 @@ PlaintextFilesystem::PlaintextFilesystem(BlockDevice& device,
       image_(image),
       file_inode_(root == MountpointKind::kFile ? kRootInode : kDiskInode),
       max_read_(options.max_read),
+      image_may_change_(options.image_may_change),
       uid_(options.uid.value_or(getuid())),
       gid_(options.gid.value_or(getgid())),
       file_permissions_(Permissions(0444, 0400, options)),
@@ -87,11 +90,15 @@ void PlaintextFilesystem::Init(fuse_conn_info& connection) {
   if (on_ready_) on_ready_();
 }
 
+double PlaintextFilesystem::timeout_seconds() const {
+  return image_may_change_ ? kChangingTimeoutSeconds : kFinalTimeoutSeconds;
+}
+
 fuse_entry_param PlaintextFilesystem::Entry(fuse_ino_t inode) {
   fuse_entry_param entry = {};
   entry.ino = inode;
-  entry.entry_timeout = kFinalTimeoutSeconds;
-  entry.attr_timeout = kFinalTimeoutSeconds;
+  entry.entry_timeout = timeout_seconds();
+  entry.attr_timeout = timeout_seconds();
   struct stat& attributes = entry.attr;
   attributes.st_ino = inode;
   attributes.st_uid = uid_;
@@ -121,7 +128,7 @@ void PlaintextFilesystem::Lookup(fuse_req_t request, fuse_ino_t parent,
     return;
   }
   fuse_entry_param entry = {};  // Inode 0: the kernel remembers "no such name".
-  entry.entry_timeout = kFinalTimeoutSeconds;
+  entry.entry_timeout = timeout_seconds();
   if (name == kDiskName) entry = Entry(file_inode_);
   fuse_reply_entry(request, &entry);
 }
@@ -141,7 +148,7 @@ void PlaintextFilesystem::Open(fuse_req_t request, fuse_ino_t inode,
     fuse_reply_err(request, EROFS);
     return;
   }
-  file.keep_cache = 1;
+  file.keep_cache = image_may_change_ ? 0 : 1;
   file.noflush = 1;
   fuse_reply_open(request, &file);
 }

@@ -22,7 +22,8 @@ namespace pellucid::fuse {
 // Answers the kernel's requests for one device: its bytes are a regular file,
 // which is the root itself or the only entry, `disk`, of a root directory.
 // Nothing can be changed. The kernel may keep everything it has seen, because
-// nobody writes to an image while it is locked.
+// nobody writes to an image while it is locked; if MountOptions say that
+// somebody may, whoever opens the file reads it anew.
 //
 // Requests may come from many threads; no two of them ever wait for each other.
 class PlaintextFilesystem {
@@ -66,6 +67,8 @@ class PlaintextFilesystem {
 
  private:
   bool IsFile(fuse_ino_t inode) const { return inode == file_inode_; }
+  // How long the kernel may believe names and attributes.
+  double timeout_seconds() const;
   // The attributes of an inode and how long the kernel may believe them.
   fuse_entry_param Entry(fuse_ino_t inode);
   // The first place at or after `offset` that is a hole (or is none), size() if
@@ -78,6 +81,7 @@ class PlaintextFilesystem {
   const struct stat image_;
   const fuse_ino_t file_inode_;
   const uint32_t max_read_;
+  const bool image_may_change_;
   const uid_t uid_;
   const gid_t gid_;
   const mode_t file_permissions_;

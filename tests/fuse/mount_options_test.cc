@@ -34,7 +34,7 @@ TEST(MountOptionsTest, EveryOptionIsUnderstood) {
   const MountOptions options = ParseMountOptions(
       {"ro,allow_other,uid=1000,gid=100", "umask=0227,fsname=disk.qcow2",
        "max_read=1048576,nonempty,defaults,auto_unmount,nodev,nosuid,noexec,"
-       "noatime,dev,suid,exec,async"});
+       "noatime,dev,suid,exec,async,dirsync"});
   EXPECT_TRUE(options.allow_other);
   EXPECT_TRUE(options.auto_unmount);
   EXPECT_EQ(options.uid, 1000U);
@@ -44,7 +44,14 @@ TEST(MountOptionsTest, EveryOptionIsUnderstood) {
   EXPECT_EQ(options.max_read, 1048576U);
   EXPECT_THAT(options.kernel_flags,
               ElementsAre("nodev", "nosuid", "noexec", "noatime", "dev", "suid",
-                          "exec", "async"));
+                          "exec", "async", "dirsync"));
+}
+
+TEST(MountOptionsTest, FlagsThatMeanNothingToAReadOnlyMountAreNotPassedOn) {
+  const MountOptions options = ParseMountOptions(
+      {"atime,diratime,nodiratime,relatime,norelatime,strictatime",
+       "nostrictatime,lazytime,nolazytime"});
+  EXPECT_TRUE(options.kernel_flags.empty());
 }
 
 TEST(MountOptionsTest, EmptyPartsAreSkipped) {
@@ -98,6 +105,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadOption{"fsname=", "-o fsname"}, BadOption{"ro=1", "-o ro"},
         BadOption{"allow_other=1", "-o allow_other"}, BadOption{"=1", "-o "},
         BadOption{"subtype=x", "-o subtype"}, BadOption{"blkdev", "-o blkdev"},
+        BadOption{"noauto", "-o noauto"},
+        BadOption{"relatime=1", "-o relatime"},
         BadOption{"allow_other,allow_root", "allow_root"}));
 
 TEST(MountOptionsTest, WritingIsRefusedAsUnsupported) {
