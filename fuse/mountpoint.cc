@@ -3,10 +3,12 @@
 #include <fmt/core.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <system_error>
 
 #include "engine/errors.h"
+#include "engine/io_error.h"
 #include "fuse/mount_table.h"
 
 namespace pellucid::fuse {
@@ -28,9 +30,8 @@ namespace {
           "unmount it first (fusermount3 -u {0})",
           name));
     default:
-      throw IoError(error,
-                    fmt::format("{}: cannot look at the mountpoint: {}", name,
-                                std::generic_category().message(error)));
+      ThrowIoError(error,
+                   fmt::format("{}: cannot look at the mountpoint", name));
   }
 }
 
@@ -42,10 +43,24 @@ std::filesystem::path Resolve(const std::filesystem::path& path) {
   }
 }
 
+void RefuseImageFiles(const std::filesystem::path& path,
+                      const struct stat& status,
+                      const std::vector<HostFileId>& image_files) {
+  if (std::ranges::find(image_files, HostFileId::Of(status)) ==
+      image_files.end()) {
+    return;
+  }
+  throw UsageError(fmt::format(
+      "{}: this file belongs to the image, which cannot be its own mountpoint; "
+      "choose another file or a directory",
+      path.string()));
+}
+
 }  // namespace
 
-Mountpoint CheckMountpoint(const std::filesystem::path& path,
-                           const std::filesystem::path& image) {
+Mountpoint CheckMountpoint(
+    const std::filesystem::path& path,
+    const std::vector<std::filesystem::path>& image_files) {
   if (path.empty()) throw UsageError("the name of the mountpoint is empty");
   const std::filesystem::path resolved = Resolve(path);
   if (const auto mount = FindMount(resolved);
@@ -57,21 +72,29 @@ Mountpoint CheckMountpoint(const std::filesystem::path& path,
   }
   struct stat status = {};
   if (stat(resolved.c_str(), &status) != 0) ThrowInaccessible(path, errno);
-  struct stat image_status = {};
-  if (stat(image.c_str(), &image_status) == 0 &&
-      image_status.st_dev == status.st_dev &&
-      image_status.st_ino == status.st_ino) {
-    throw UsageError(fmt::format(
-        "{}: the image cannot be its own mountpoint; choose another file or a "
-        "directory",
-        path.string()));
+  std::vector<HostFileId> ids;
+  for (const std::filesystem::path& file : image_files) {
+    struct stat file_status = {};
+    if (stat(file.c_str(), &file_status) == 0) {
+      ids.push_back(HostFileId::Of(file_status));
+    }
   }
+  RefuseImageFiles(path, status, ids);
   if (S_ISDIR(status.st_mode)) return {resolved, MountpointKind::kDirectory};
   if (S_ISREG(status.st_mode)) return {resolved, MountpointKind::kFile};
   throw UsageError(fmt::format(
       "{}: a mountpoint is a directory or a regular file, and this is neither; "
       "choose another one",
       path.string()));
+}
+
+void CheckIsNoImageFile(const Mountpoint& mountpoint,
+                        const std::vector<HostFileId>& image_files) {
+  struct stat status = {};
+  if (stat(mountpoint.path.c_str(), &status) != 0) {
+    ThrowInaccessible(mountpoint.path, errno);
+  }
+  RefuseImageFiles(mountpoint.path, status, image_files);
 }
 
 }  // namespace pellucid::fuse

@@ -2,6 +2,9 @@
 #define PELLUCID_FUSE_MOUNTPOINT_H_
 
 #include <filesystem>
+#include <vector>
+
+#include "engine/open_image.h"
 
 namespace pellucid::fuse {
 
@@ -15,10 +18,16 @@ struct Mountpoint {
   MountpointKind kind;
 };
 
-// Looks whether `image` can be mounted at `path`. Throws UsageError, which says
-// what to do instead, and IoError.
-Mountpoint CheckMountpoint(const std::filesystem::path& path,
-                           const std::filesystem::path& image);
+// Looks whether an image that is in `image_files`, as far as the command line
+// names them, can be mounted at `path`. Throws UsageError, which says what to
+// do instead, and IoError.
+Mountpoint CheckMountpoint(
+    const std::filesystem::path& path,
+    const std::vector<std::filesystem::path>& image_files);
+
+// The same for the files that turned out to belong to the image.
+void CheckIsNoImageFile(const Mountpoint& mountpoint,
+                        const std::vector<HostFileId>& image_files);
 
 }  // namespace pellucid::fuse
 

@@ -28,15 +28,20 @@ const CommandSyntax kSyntax = {
         "`disk`. Returns when it is there; `pellucid umount` ends it.\n"
         "\n"
         "Mount options: allow_other, allow_root, uid=N, gid=N, umask=OCTAL,\n"
-        "fsname=NAME, max_read=BYTES, auto_unmount, and those of mount(8) "
-        "such\n"
-        "as noexec and noatime.",
+        "fsname=NAME, max_read=BYTES, auto_unmount, and flags of mount(8) as\n"
+        "pellucid(1) lists them.",
     .operands = {"IMAGE", "MOUNTPOINT"},
 };
 
 // Says where the image is, whatever folder the reader of the mount table is in.
 std::string SourceName(const std::filesystem::path& image) {
   return std::filesystem::absolute(image).lexically_normal().string();
+}
+
+std::vector<std::filesystem::path> NamedFiles(const OpenOptions& options) {
+  std::vector<std::filesystem::path> files = {options.image};
+  if (!options.header.empty()) files.push_back(options.header);
+  return files;
 }
 
 }  // namespace
@@ -59,16 +64,18 @@ int RunMountCommand(const std::vector<std::string>& words) {
   open_options.image = (*operands)[0];
   fuse::MountOptions mount_options =
       fuse::ParseMountOptions(mount_option_lists);
+  mount_options.image_may_change = open_options.force_share;
   if (mount_options.fsname.empty()) {
     mount_options.fsname = SourceName(open_options.image);
   }
   auto passphrases = arguments.MakePassphraseSource();
   // Before the passphrase is asked for: it would have been typed in vain.
   const fuse::Mountpoint mountpoint =
-      fuse::CheckMountpoint((*operands)[1], open_options.image);
+      fuse::CheckMountpoint((*operands)[1], NamedFiles(open_options));
 
   const auto serve = [&](const std::function<void()>& on_ready) {
     OpenedImage image = OpenAndWarn(open_options, *passphrases);
+    fuse::CheckIsNoImageFile(mountpoint, image.files);
     passphrases.reset();  // Wiped: nothing asks again while the mount is up.
     fuse::MountSession session(std::move(image.device), image.image_stat,
                                mountpoint, mount_options,

@@ -171,7 +171,7 @@ TEST_F(BackgroundTest, MountOfAKilledCommandDoesNotStay) {
       go_on.Await();
       MountSession session(
           std::make_unique<ModelDevice>(4096, std::vector<ByteRange>{}),
-          image(), CheckMountpoint(folder() / "file", folder() / "image"), {},
+          image(), CheckMountpoint(folder() / "file", {folder() / "image"}), {},
           LogTarget::kSystemLog);
       session.Run(on_ready);
       return 21;

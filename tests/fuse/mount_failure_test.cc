@@ -226,7 +226,7 @@ class MountpointTest : public MountTest {
   // What the user is told of `mountpoint`.
   std::string ErrorFor(const fs::path& mountpoint) {
     try {
-      CheckMountpoint(mountpoint, folder() / "image");
+      CheckMountpoint(mountpoint, {folder() / "image"});
     } catch (const UsageError& error) {
       return error.what();
     }
@@ -236,11 +236,11 @@ class MountpointTest : public MountTest {
 
 TEST_F(MountpointTest, FileAndDirectoryAreTakenWithLinksResolved) {
   fs::create_symlink(folder() / "file", folder() / "link");
-  const Mountpoint file = CheckMountpoint(folder() / "link", "image");
+  const Mountpoint file = CheckMountpoint(folder() / "link", {"image"});
   EXPECT_EQ(file.path, folder() / "file");
   EXPECT_EQ(file.kind, MountpointKind::kFile);
   const Mountpoint directory =
-      CheckMountpoint(folder() / "directory" / "", "image");
+      CheckMountpoint(folder() / "directory" / "", {"image"});
   EXPECT_EQ(directory.path, folder() / "directory");
   EXPECT_EQ(directory.kind, MountpointKind::kDirectory);
 }

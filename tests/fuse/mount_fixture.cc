@@ -130,7 +130,7 @@ bool MountTest::TryMount(std::unique_ptr<BlockDevice> device,
     close(ends[0]);
     if (before_mount_) before_mount_();
     MountSession session(std::move(device), image_,
-                         CheckMountpoint(mountpoint(), folder() / "image"),
+                         CheckMountpoint(mountpoint(), {folder() / "image"}),
                          ParseMountOptions({options}),
                          LogTarget::kStandardError);
     session.Run([&] { (void)!write(ends[1], "r", 1); });

@@ -214,6 +214,36 @@ TEST_F(MountCommandTest, MistakesAreToldBeforeAnythingIsOpened) {
               HasSubstr("its own mountpoint"));
 }
 
+TEST_F(MountCommandTest, FilesOfTheImageAreNoMountpoints) {
+  // The header is told by its name, before anything is opened.
+  MakeFile("header", "no header at all");
+  EXPECT_THAT(MessageOf({"mount", "--key-file", "key", "--header", "header",
+                         "plain", "header"},
+                        2),
+              HasSubstr("header: this file belongs to the image"));
+  // Others only the image names; here it has a name that is no path.
+  RunTool({"qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b",
+           R"(json:{"driver":"raw","file.filename":"plain"})", "-F", "raw",
+           "top", std::to_string(kSize)},
+          "", folder());
+  fs::create_symlink("plain", folder() / "link");
+  for (const char* mountpoint : {"plain", "link"}) {
+    EXPECT_THAT(MessageOf({"mount", "top", mountpoint}, 2),
+                HasSubstr("plain: this file belongs to the image"));
+    EXPECT_FALSE(IsMounted(folder() / "plain"));
+  }
+}
+
+TEST_F(MountCommandTest, EveryFlagOfTheManualPageIsTakenByTheKernel) {
+  ASSERT_NO_FATAL_FAILURE(MustRun(
+      {"mount", "-o", "dev,suid,exec,async,nodev,nosuid,noexec,sync,dirsync",
+       "-o", "atime,relatime,norelatime,strictatime,nostrictatime,lazytime",
+       "-o", "nolazytime,diratime,nodiratime,noatime,defaults,nonempty,ro",
+       "plain", "directory"}));
+  EXPECT_TRUE(ReadHostFile(disk()) == content_);
+  MustRun({"umount", "directory"});
+}
+
 TEST_F(MountCommandTest, OccupiedMountpointIsRefused) {
   MakeImage();
   ASSERT_NO_FATAL_FAILURE(
