@@ -13,18 +13,12 @@
 #include <cstdio>
 #include <cstring>
 #include <iostream>
-#include <system_error>
 
 #include "engine/errors.h"
+#include "engine/io_error.h"
 
 namespace pellucid::fuse {
 namespace {
-
-[[noreturn]] void ThrowErrno(const char* what) {
-  const int error = errno;
-  throw IoError(error, fmt::format("{}: {}", what,
-                                   std::generic_category().message(error)));
-}
 
 // Passes the signals that would end this process on to `child` while it exists,
 // and lives to tell how the child took it.
@@ -70,7 +64,7 @@ bool IsReady(pid_t child, int ready_fd) {
       {{ready_fd, POLLIN, 0}, {signals.fd(), POLLIN, 0}}};
   while (true) {
     if (poll(fds.data(), fds.size(), -1) < 0 && errno != EINTR) {
-      ThrowErrno("poll");
+      ThrowIoError(errno, "poll");
     }
     signals.ForwardArrived();
     if (fds[0].revents == 0) continue;
@@ -84,7 +78,7 @@ int WaitForChild(pid_t child, int ready_fd) {
   if (IsReady(child, ready_fd)) return static_cast<int>(ExitCode::kOk);
   int status = 0;
   while (waitpid(child, &status, 0) < 0) {
-    if (errno != EINTR) ThrowErrno("waiting for the serving process");
+    if (errno != EINTR) ThrowIoError(errno, "waiting for the serving process");
   }
   if (WIFEXITED(status)) return WEXITSTATUS(status);
   throw Error(ExitCode::kFailure,
@@ -113,7 +107,7 @@ void DetachFromTerminal() {
 int RunInBackground(
     const std::function<int(const std::function<void()>& on_ready)>& serve) {
   int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) ThrowErrno("pipe");
+  if (pipe2(ends, O_CLOEXEC) != 0) ThrowIoError(errno, "pipe");
   // What is still buffered would otherwise be written by both.
   std::cout.flush();
   std::fflush(nullptr);
@@ -122,8 +116,7 @@ int RunInBackground(
     const int error = errno;
     close(ends[0]);
     close(ends[1]);
-    errno = error;
-    ThrowErrno("fork");
+    ThrowIoError(error, "fork");
   }
   if (child > 0) {
     close(ends[1]);

@@ -11,12 +11,12 @@
 #include <cstdio>
 #include <fstream>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "engine/errors.h"
+#include "engine/io_error.h"
 #include "fuse/plaintext_filesystem.h"
 #include "fuse/session_signals.h"
 
@@ -171,7 +171,7 @@ MountSession::MountSession(std::unique_ptr<BlockDevice> device,
       options_(std::move(options)),
       log_(log_target),
       stop_fd_(eventfd(0, EFD_CLOEXEC)) {
-  if (stop_fd_ < 0) throw IoError(errno, "eventfd: no descriptor left");
+  if (stop_fd_ < 0) ThrowIoError(errno, "eventfd");
 }
 
 MountSession::~MountSession() { close(stop_fd_); }
@@ -194,9 +194,7 @@ void MountSession::Run(const std::function<void()>& on_ready) {
     result = session.Serve();
   }
   if (result < 0) {
-    throw IoError(-result,
-                  fmt::format("{}: {}", kFuseDevice,
-                              std::generic_category().message(-result)));
+    ThrowIoError(-result, kFuseDevice);
   }
 }
 

@@ -1,6 +1,5 @@
 #include "fuse/session_signals.h"
 
-#include <fmt/core.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
@@ -11,10 +10,9 @@
 #include <cerrno>
 #include <cstdint>
 #include <ctime>
-#include <system_error>
 #include <utility>
 
-#include "engine/errors.h"
+#include "engine/io_error.h"
 
 namespace pellucid::fuse {
 namespace {
@@ -43,10 +41,8 @@ void InstallWakeHandler() {
 }
 
 int CheckDescriptor(int fd, const char* what) {
-  if (fd >= 0) return fd;
-  const int error = errno;
-  throw IoError(error, fmt::format("{}: {}", what,
-                                   std::generic_category().message(error)));
+  if (fd < 0) ThrowIoError(errno, what);
+  return fd;
 }
 
 // True if one of `fds` has become readable within the time (-1: no limit).

@@ -1,19 +1,10 @@
 #include "tools/file_descriptor.h"
 
-#include <fmt/core.h>
-
 #include <cerrno>
-#include <system_error>
 
-#include "engine/errors.h"
+#include "engine/io_error.h"
 
 namespace pellucid::cli {
-
-void ThrowIoError(int host_errno, std::string_view name) {
-  throw IoError(
-      host_errno,
-      fmt::format("{}: {}", name, std::generic_category().message(host_errno)));
-}
 
 void FileDescriptor::Close(std::string_view name) {
   // Linux closes the file even when it returns EINTR.

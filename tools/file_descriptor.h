@@ -8,9 +8,6 @@
 
 namespace pellucid::cli {
 
-// Throws IoError: "NAME: what strerror says of host_errno".
-[[noreturn]] void ThrowIoError(int host_errno, std::string_view name);
-
 // Owns an open file. The destructor ignores errors of close(2): call Close()
 // where they matter. Not synchronised.
 class FileDescriptor {

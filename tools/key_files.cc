@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "engine/errors.h"
+#include "engine/io_error.h"
 #include "tools/file_descriptor.h"
 
 namespace pellucid::cli {

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "engine/errors.h"
+#include "engine/io_error.h"
 #include "tools/command_line.h"
 #include "tools/create_command.h"
 #include "tools/export_command.h"

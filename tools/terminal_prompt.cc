@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "engine/errors.h"
+#include "engine/io_error.h"
 #include "tools/command_line.h"
 #include "tools/file_descriptor.h"
 
