@@ -184,10 +184,20 @@ TEST_P(CompressedClustersTest, DamagedDataNeverWritesOutsideTheCluster) {
     for (int flips = 0; flips < 3; ++flips) {
       damaged[random() % damaged.size()] ^= std::byte{0x10};
     }
+    const uint64_t size = damaged.size();
+    MemoryDevice file(std::move(damaged));
+    CompressedClusters clusters(file, "disk.qcow2", GetParam(), kCluster);
+    constexpr size_t kGuardBytes = 4096;
+    const Bytes guard(kGuardBytes, std::byte{0xa5});
+    Bytes out(kGuardBytes + kCluster + kGuardBytes, std::byte{0xa5});
     try {
-      Unpack(GetParam(), std::move(damaged));  // Right or wrong, but in bounds.
+      // Right or wrong, but in bounds.
+      clusters.Read(MappingOf(0, size), 0,
+                    std::span(out).subspan(kGuardBytes, kCluster));
     } catch (const CorruptImage&) {
     }
+    ASSERT_TRUE(std::equal(guard.begin(), guard.end(), out.begin())) << i;
+    ASSERT_TRUE(std::equal(guard.rbegin(), guard.rend(), out.rbegin())) << i;
   }
 }
 
