@@ -113,23 +113,19 @@ TEST_P(MadeByQemuTest, IsRead) {
 }
 
 // qemu-img takes seconds for each image, so here each cipher, mode, IV
-// generator and hash comes with some of the others only; the other suite has
-// them all with each other.
+// generator and hash comes once or twice only; the other suite has them all
+// with each other.
 std::vector<Combination> SomeOfEach() {
   std::vector<Combination> chosen;
   for (size_t i = 0; i < kCipherAlgs.size(); ++i) {
     const CipherAlg& alg = kCipherAlgs[i];
-    for (const size_t step : {size_t{0}, size_t{1}}) {
-      std::string mode = kModes[(i + 2 * step) % kModes.size()];
-      if (mode == "xts" && alg.on_disk == std::string("cast5")) mode = "cbc";
-      if (alg.key_bits == 192) mode = "xts";
-      const std::string hash = kHashes[(2 * i + step) % kHashes.size()];
-      chosen.push_back({alg, mode, step == 0 ? "plain64" : "plain", "", hash});
-    }
+    std::string mode = kModes[i % kModes.size()];
+    if (alg.key_bits == 192) mode = "xts";
+    chosen.push_back({alg, mode, i % 2 == 0 ? "plain64" : "plain", "",
+                      kHashes[i % kHashes.size()]});
   }
   chosen.push_back({kCipherAlgs[0], "cbc", "essiv", "md5", "sha256"});
   chosen.push_back({kCipherAlgs[2], "cbc", "essiv", "sha256", "sha1"});
-  chosen.push_back({kCipherAlgs[6], "xts", "essiv", "sha256", "sha512"});
   return chosen;
 }
 
