@@ -291,6 +291,17 @@ class EmbeddedHeaderCommandTest : public ::testing::Test {
   ScratchFolder folder_;
 };
 
+TEST_F(EmbeddedHeaderCommandTest, BackupKeepsTheBackingFileWhateverItsName) {
+  const std::string content(1 << 20, 'b');
+  WriteHostFile(File("base"), content);
+  Create(",backing_fmt=raw,backing_file=file:" + File("base"));
+  const ProgramResult result = RunPellucid(
+      {"header", "backup", "--force", File("disk.qcow2"), File("base")});
+  EXPECT_EQ(result.exit_code, 2) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("belongs to the image"));
+  EXPECT_EQ(RunTool({"cat", File("base")}), content);
+}
+
 TEST_F(EmbeddedHeaderCommandTest, DetachExplainsWhyItCannot) {
   Create("");
   const ProgramResult result =
