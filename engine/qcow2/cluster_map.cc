@@ -20,7 +20,7 @@ constexpr uint64_t kReadsAsZeros = 1;  // Standard L2 entries only.
 constexpr uint64_t kSubclusters = 32;
 // What one call looks at, of either table: walks over layers of very different
 // cluster sizes ask again and again, and must not pay for a whole table then.
-constexpr uint64_t kMaxEntriesPerCall = 4096;
+constexpr uint64_t kMaxEntriesPerCall = 8192;
 
 // Joins `piece` to the run in front of it if one mapping can say both.
 bool Append(Mapping& run, const Mapping& piece) {

@@ -73,20 +73,21 @@ TEST(LuksVersionTest, MagicAndVersionAreRead) {
   EXPECT_EQ(LuksVersion(crafted.bytes), 1U);
   EXPECT_EQ(LuksVersion(crafted.Set(6, 2, 2).bytes), 2U);
   EXPECT_EQ(LuksVersion(crafted.Set(6, 2, 0xffff).bytes), 0xffffU);
+  EXPECT_EQ(LuksVersion(crafted.Set(6, 2, 0).bytes), 0U);
 }
 
 TEST(LuksVersionTest, EachByteOfTheMagicCounts) {
   for (size_t i = 0; i < 6; ++i) {
     CraftedLuks1 crafted;
     crafted.bytes[i] ^= std::byte{1};
-    EXPECT_EQ(LuksVersion(crafted.bytes), 0U) << i;
+    EXPECT_FALSE(LuksVersion(crafted.bytes)) << i;
   }
 }
 
 TEST(LuksVersionTest, FewerThanEightBytesAreNoVolume) {
   const CraftedLuks1 crafted;
   for (size_t length = 0; length < 8; ++length) {
-    EXPECT_EQ(LuksVersion(std::span(crafted.bytes).first(length)), 0U);
+    EXPECT_FALSE(LuksVersion(std::span(crafted.bytes).first(length)));
   }
   EXPECT_EQ(LuksVersion(std::span(crafted.bytes).first(8)), 1U);
 }

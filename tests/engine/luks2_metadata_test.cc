@@ -105,6 +105,20 @@ TEST(Luks2Metadata, SegmentsInARowAreRead) {
   EXPECT_EQ(header.segments[2].iv_tweak, 2048u);
 }
 
+TEST(Luks2Metadata, SegmentsThatOverlapOrAreTooLongAreRefused) {
+  json document = ValidDocument();
+  document["segments"]["0"]["size"] = "1048576";
+  document["segments"]["1"] = {
+      {"type", "linear"}, {"offset", "17825280"}, {"size", "4096"}};
+  EXPECT_THAT(ThrownText<CorruptImage>([&] { Parse(document); }),
+              HasSubstr("0 and 1 overlap"));
+  document["segments"]["1"]["offset"] = "17825792";
+  EXPECT_NO_THROW(Parse(document));
+  document["segments"]["1"]["size"] = "9223372036854771712";
+  EXPECT_THAT(ThrownText<CorruptImage>([&] { Parse(document); }),
+              HasSubstr("longer than 2^63 bytes together"));
+}
+
 // One change to the valid document, and what the refusal has to say.
 struct Fault {
   const char* name;
@@ -237,6 +251,13 @@ INSTANTIATE_TEST_SUITE_P(
               "is not a positive multiple of 4096"},
         Fault{"SegmentSizeWraps", "/segments/0/size", "18446744073709547520",
               "segments.0.size", "is not a positive multiple"},
+        Fault{"DynamicNotLast", "/segments/1",
+              json{{"type", "linear"},
+                   {"offset", "33554432"},
+                   {"size", "dynamic"}},
+              "segments", "is not the last one"},
+        Fault{"KeySizesDiffer", "/keyslots/7/key_size", 32, "keyslots",
+              "7.key_size is 32, but other keyslots of the same key have 64"},
         Fault{"SectorSize", "/segments/0/sector_size", 1536,
               "segments.0.sector_size", "not a power of two"},
         Fault{"SectorSizeBig", "/segments/0/sector_size", 8192,
