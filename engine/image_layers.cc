@@ -25,6 +25,11 @@ namespace fs = std::filesystem;
 constexpr uint64_t kL2CacheBytes = 16 << 20;
 constexpr uint64_t kMinL2CacheBytes = 256 << 10;
 
+// Images in a backing chain. Each layer opens, reads and closes the one below
+// on the stack, and the depth is whatever the images say; libvirt has the same
+// limit.
+constexpr size_t kMaxChainLength = 200;
+
 // Containers that would be shown as they are if they were taken for raw.
 struct ForeignContainer {
   const char* name;
@@ -185,7 +190,7 @@ class LayerOpener {
     CheckAllowed(layer, "backing", name);
     const NamedFile named =
         ResolveNamedFile(name, layer.qcow2->backing_format, layer.path);
-    CheckForLoop(layer, named.path);
+    CheckChain(layer, named.path);
     layer.backing = Named(layer, "backing", name, [&] {
       return Open(named.path, FormatNamed(named.format), "");
     });
@@ -205,9 +210,16 @@ class LayerOpener {
     }
   }
 
-  void CheckForLoop(const ImageLayer& layer, const fs::path& backing) {
+  // No loop and no chain without end.
+  void CheckChain(const ImageLayer& layer, const fs::path& backing) {
     const struct stat& own = layer.file->host_stat();
     chain_.emplace_back(own.st_dev, own.st_ino);
+    if (chain_.size() == kMaxChainLength) {
+      throw Unsupported(fmt::format(
+          "{}: has a backing file but is already number {} of its chain; "
+          "longer chains are not supported",
+          layer.path.native(), kMaxChainLength));
+    }
     struct stat next;
     if (stat(backing.c_str(), &next) != 0) return;  // Opening it will tell.
     if (std::ranges::find(chain_, std::pair(next.st_dev, next.st_ino)) ==
