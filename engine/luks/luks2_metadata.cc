@@ -404,11 +404,11 @@ class MetadataParser {
         node.Corrupt("are longer than 2^63 bytes together");
       }
       total += segment.size.value_or(0);
-      CheckOverlaps(segment, node);
       if (!segment.size && &segment != &header_.segments.back()) {
         node.Corrupt(fmt::format("{}: a dynamic segment is not the last one",
                                  segment.id));
       }
+      CheckOverlaps(segment, node);
       if (area_.payload_follows && segment.offset < area_.header_bytes) {
         node.Corrupt(
             fmt::format("{}.offset is {}, inside the {} bytes of the "
