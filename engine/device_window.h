@@ -26,6 +26,9 @@ class DeviceWindow : public WritableDevice {
   void Write(uint64_t offset, std::span<const std::byte> in) override {
     device_.Write(offset_ + offset, in);
   }
+  void WriteZeroes(uint64_t offset, uint64_t length, ZeroMode mode) override {
+    device_.WriteZeroes(offset_ + offset, length, mode);
+  }
   void Flush() override { device_.Flush(); }
 
  private:

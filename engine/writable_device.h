@@ -5,16 +5,40 @@
 
 namespace pellucid {
 
-// A block device whose bytes can be changed. Safe to call from many threads.
+// What becomes of the host's space under bytes that are to read as zeros.
+enum class ZeroMode {
+  kKeepSpace,  // Stays reserved, as with FALLOC_FL_ZERO_RANGE.
+  kFreeSpace,  // Is given back where possible, as with FALLOC_FL_PUNCH_HOLE.
+};
+
+// A block device whose bytes can be changed. Safe to call from many threads:
+// of two writes to one byte at the same time one wins, and no write changes a
+// byte beside its own, whatever the sectors and clusters below.
 class WritableDevice : public BlockDevice {
  public:
-  // Stores `in` at `offset`. Requires offset + in.size() <= size(). Neither
-  // durable nor ordered until Flush() returns. Throws IoError.
+  // Stores `in` at `offset`. Requires offset + in.size() <= size(). Reads see
+  // it from the return on; it is neither durable nor ordered until Flush()
+  // returns (docs/crash-consistency.md). After an error the range holds old and
+  // new bytes, in any mixture. Throws IoError and CorruptImage.
   virtual void Write(uint64_t offset, std::span<const std::byte> in) = 0;
 
-  // Returns when everything that was written is durable: a barrier.
-  // Throws IoError.
+  // Makes the range read as zeros, and durably so behind the next Flush().
+  // Requires offset + length <= size(). Throws as Write() does.
+  virtual void WriteZeroes(uint64_t offset, uint64_t length, ZeroMode mode) = 0;
+
+  // Returns when everything that was written before the call is durable: a
+  // barrier. After an error nothing may be taken for durable, nothing is
+  // forgotten, and the next Flush() tries all of it again. Throws IoError.
   virtual void Flush() = 0;
+};
+
+// A writable device whose end can move, such as a host file. Here Write() may
+// end behind the end, which it moves there; bytes in between become zeros.
+class ResizableDevice : public WritableDevice {
+ public:
+  // Cuts the device or extends it with zeros. Not while anything else uses it.
+  // Throws IoError.
+  virtual void Resize(uint64_t size) = 0;
 };
 
 }  // namespace pellucid

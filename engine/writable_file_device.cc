@@ -5,8 +5,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
+#include <vector>
 
 #include "engine/errors.h"
 #include "engine/host_file.h"
@@ -16,6 +18,7 @@ namespace pellucid {
 namespace {
 
 constexpr mode_t kForOwnerAlone = S_IRUSR | S_IWUSR;
+constexpr size_t kZerosAtOnce = 64 << 10;
 
 }  // namespace
 
@@ -26,10 +29,12 @@ WritableFileDevice::~WritableFileDevice() { close(fd_); }
 
 std::unique_ptr<WritableFileDevice> WritableFileDevice::Open(
     const std::filesystem::path& file) {
-  const int fd = OpenHostFile(file, O_RDWR, "open it for writing");
+  const int fd =
+      OpenHostFile(file, O_RDWR | O_NOATIME, "open it for writing");
   std::unique_ptr<WritableFileDevice> device(new WritableFileDevice(file, fd));
   LockForWriting(fd, file);
-  // Behind the lock: nobody resizes from here on.
+  // Behind the lock: nobody else changes it from here on.
+  device->stat_ = StatHostFile(fd, file);
   device->size_ = HostFileSize(fd, file);
   return device;
 }
@@ -42,6 +47,7 @@ std::unique_ptr<WritableFileDevice> WritableFileDevice::Create(
     std::unique_ptr<WritableFileDevice> device(
         new WritableFileDevice(file, fd));
     LockForWriting(fd, file);
+    device->stat_ = StatHostFile(fd, file);
     return device;
   }
   if (errno != EEXIST) ThrowHostError(file, errno, "create it");
@@ -75,6 +81,35 @@ void WritableFileDevice::Write(uint64_t offset, std::span<const std::byte> in) {
     }
     offset += static_cast<uint64_t>(n);
     in = in.subspan(static_cast<size_t>(n));
+    uint64_t size = size_;
+    while (size < offset && !size_.compare_exchange_weak(size, offset)) {
+    }
+  }
+}
+
+void WritableFileDevice::WriteZeroes(uint64_t offset, uint64_t length,
+                                     ZeroMode mode) {
+  if (length == 0) return;
+  const int flags = FALLOC_FL_KEEP_SIZE | (mode == ZeroMode::kFreeSpace
+                                               ? FALLOC_FL_PUNCH_HOLE
+                                               : FALLOC_FL_ZERO_RANGE);
+  while (fallocate(fd_, flags, static_cast<off_t>(offset),
+                   static_cast<off_t>(length)) != 0) {
+    if (errno == EINTR) continue;
+    if (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL) {
+      ThrowHostError(
+          file_, errno,
+          fmt::format("zero {} bytes at offset {}", length, offset));
+    }
+    // The host's file system has no such call.
+    const std::vector<std::byte> zeros(std::min<uint64_t>(length, kZerosAtOnce));
+    while (length != 0) {
+      const uint64_t piece = std::min<uint64_t>(length, zeros.size());
+      Write(offset, std::span(zeros).first(piece));
+      offset += piece;
+      length -= piece;
+    }
+    return;
   }
 }
 

@@ -1,6 +1,9 @@
 #ifndef PELLUCID_ENGINE_WRITABLE_FILE_DEVICE_H_
 #define PELLUCID_ENGINE_WRITABLE_FILE_DEVICE_H_
 
+#include <sys/stat.h>
+
+#include <atomic>
 #include <filesystem>
 #include <memory>
 
@@ -10,7 +13,7 @@ namespace pellucid {
 
 // A host file or host block device, open for reading and writing and locked
 // against everybody else as QEMU locks an image that it writes.
-class WritableFileDevice : public WritableDevice {
+class WritableFileDevice : public ResizableDevice {
  public:
   // Throws IoError if the host refuses, ImageLocked if another program uses
   // the file in a way that does not tolerate a writer, and UsageError for what
@@ -27,20 +30,21 @@ class WritableFileDevice : public WritableDevice {
   void Read(uint64_t offset, std::span<std::byte> out) override;
   Extent ExtentAt(uint64_t offset, uint64_t max_length) override;
   void Write(uint64_t offset, std::span<const std::byte> in) override;
+  void WriteZeroes(uint64_t offset, uint64_t length, ZeroMode mode) override;
   void Flush() override;
-
-  // Cuts or extends the file, with a hole. Not safe against other threads.
-  // Throws IoError.
-  void Resize(uint64_t size);
+  void Resize(uint64_t size) override;
 
   const std::filesystem::path& file() const { return file_; }
+  // As it was when the file was opened.
+  const struct stat& host_stat() const { return stat_; }
 
  private:
   WritableFileDevice(std::filesystem::path file, int fd);
 
   const std::filesystem::path file_;
   const int fd_;
-  uint64_t size_ = 0;
+  struct stat stat_ = {};
+  std::atomic<uint64_t> size_ = 0;
 };
 
 }  // namespace pellucid

@@ -307,6 +307,9 @@ class RecordingDevice : public WritableDevice {
     std::ranges::copy(in, std::span(content_).subspan(offset).begin());
     steps_.push_back({offset, {in.begin(), in.end()}});
   }
+  void WriteZeroes(uint64_t offset, uint64_t length, ZeroMode) override {
+    Write(offset, std::vector<std::byte>(length));
+  }
   void Flush() override { steps_.push_back({0, {}}); }
 
   const Bytes& content() const { return content_; }

@@ -59,6 +59,9 @@ class RecordingDevice : public WritableDevice {
     events_.push_back({.offset = offset, .written = {in.begin(), in.end()}});
   }
 
+  void WriteZeroes(uint64_t offset, uint64_t length, ZeroMode) override {
+    Write(offset, std::vector<std::byte>(length));
+  }
   void Flush() override { events_.push_back({}); }
 
  private:

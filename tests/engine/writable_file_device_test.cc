@@ -46,6 +46,38 @@ TEST_F(WritableFileDeviceTest, WritesAreReadBackAndReachTheFile) {
   EXPECT_EQ(ReadHostFile(Path("disk")), expected);
 }
 
+TEST_F(WritableFileDeviceTest, WritingBehindTheEndMovesIt) {
+  WriteHostFile(Path("disk"), Noise(1000, 1));
+  const auto device = WritableFileDevice::Open(Path("disk"));
+  const Bytes more = Noise(500, 2);
+  device->Write(3000, more);
+  EXPECT_EQ(device->size(), 3500U);
+  Bytes expected = Noise(1000, 1);
+  expected.resize(3000);
+  expected.insert(expected.end(), more.begin(), more.end());
+  EXPECT_EQ(ReadHostFile(Path("disk")), expected);
+}
+
+TEST_F(WritableFileDeviceTest, ZeroesReadAsZerosAndGiveSpaceBackIfAsked) {
+  for (const ZeroMode mode : {ZeroMode::kKeepSpace, ZeroMode::kFreeSpace}) {
+    Bytes content = Noise(1 << 20, 1);
+    WriteHostFile(Path("disk"), content);
+    const auto device = WritableFileDevice::Open(Path("disk"));
+    device->WriteZeroes(5, 0, mode);
+    device->WriteZeroes(70001, 700000, mode);
+    std::fill_n(content.begin() + 70001, 700000, std::byte{0});
+    EXPECT_EQ(ReadHostFile(Path("disk")), content);
+    struct stat stat = {};
+    ASSERT_EQ(::stat(Path("disk").c_str(), &stat), 0);
+    EXPECT_EQ(stat.st_size, 1 << 20);
+    if (mode == ZeroMode::kFreeSpace) {
+      EXPECT_LT(stat.st_blocks * 512, 1 << 20);
+    } else {
+      EXPECT_GE(stat.st_blocks * 512, 1 << 20);
+    }
+  }
+}
+
 TEST_F(WritableFileDeviceTest, CreatedFileIsEmptyAndForItsOwnerAlone) {
   const auto device = WritableFileDevice::Create(Path("new"), false);
   EXPECT_EQ(device->size(), 0U);
