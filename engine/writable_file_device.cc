@@ -60,6 +60,10 @@ std::unique_ptr<WritableFileDevice> WritableFileDevice::Create(
   return device;
 }
 
+bool WritableFileDevice::keeps_access_time() const {
+  return KeepsAccessTime(fd_);
+}
+
 void WritableFileDevice::Read(uint64_t offset, std::span<std::byte> out) {
   ReadFromHostFile(fd_, file_, offset, out);
 }
