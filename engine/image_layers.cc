@@ -79,16 +79,14 @@ ContainerFormat FormatNamed(const std::string& name) {
                            : ContainerFormat::kRaw;
 }
 
-void RefuseToWrite(const qcow2::Header& header, const std::string& name) {
+void RefuseToWriteCorrupt(const qcow2::Header& header,
+                          const std::string& name) {
   if (header.has(qcow2::kCorrupt)) {
     throw CorruptImage(fmt::format(
         "{}: is marked as corrupt and therefore not changed; repair it with "
         "`qemu-img check -r all`, or save what it holds with --read-only",
         name));
   }
-  // The one place that says so: qcow2 images cannot be written yet.
-  throw Unsupported(fmt::format(
-      "{}: writing qcow2 images is not supported; use --read-only", name));
 }
 
 class LayerOpener {
@@ -130,7 +128,7 @@ class LayerOpener {
     const std::string name = layer.path.native();
     layer.qcow2 = qcow2::ReadHeader(layer.file.device(), name);
     const qcow2::Header& header = *layer.qcow2;
-    if (layer.file.writable) RefuseToWrite(header, name);
+    if (layer.file.writable) RefuseToWriteCorrupt(header, name);
     if (header.has(qcow2::kCorrupt)) {
       layer.warnings.push_back(fmt::format(
           "{}: is marked as corrupt; what can still be read is shown", name));
@@ -302,16 +300,21 @@ AssembledLayers Assemble(std::unique_ptr<ImageLayer> layer,
   qcow2::Qcow2Image::Parts parts;
   parts.file_name = layer->path.native();
   parts.file = std::move(layer->file.read_only);
+  parts.writable_file = std::move(layer->file.writable);
   parts.header = *layer->qcow2;
+  parts.snapshots = std::move(layer->snapshots);
   parts.snapshot = layer->shown_snapshot;
   parts.data_file = std::move(layer->data_file.read_only);
+  parts.writable_data_file = std::move(layer->data_file.writable);
   if (layer->backing) {
     parts.backing = Assemble(std::move(layer->backing), share).device;
   }
   parts.cipher = ClusterCipher(*layer);
   parts.l2_cache_bytes = share;
-  return AssembledLayers::ReadOnly(
-      std::make_unique<qcow2::Qcow2Image>(std::move(parts)));
+  const bool is_writable = parts.writable_file != nullptr;
+  auto image = std::make_unique<qcow2::Qcow2Image>(std::move(parts));
+  return is_writable ? AssembledLayers::Writable(std::move(image))
+                     : AssembledLayers::ReadOnly(std::move(image));
 }
 
 }  // namespace

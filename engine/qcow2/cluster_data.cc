@@ -1,27 +1,29 @@
 #include "engine/qcow2/cluster_data.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <mutex>
 #include <utility>
 
 #include "engine/sector_pieces.h"
+#include "engine/transfer_buffer.h"
 
 namespace pellucid::qcow2 {
 namespace {
 
-// What is encrypted and written at a time: little enough to stay in the
-// processor's cache between the two.
-constexpr size_t kPieceBytes = 256 << 10;
+constexpr uint64_t kRegionBytes = TransferBuffer::kSize;
 
-// Ciphertext on its way to the file; mapped once for each thread that writes.
-std::span<std::byte> PieceOfThisThread() {
-  struct alignas(4096) Piece {
-    std::array<std::byte, kPieceBytes> bytes;
-  };
-  thread_local const std::unique_ptr<Piece> piece(new Piece);
-  return piece->bytes;
+// Calls use(offset, span) for the parts of `bytes`, which begin at `offset`,
+// that lie in one region each.
+template <typename Byte, typename Use>
+void ForEachRegion(uint64_t offset, std::span<Byte> bytes, Use use) {
+  while (!bytes.empty()) {
+    const size_t length =
+        std::min<uint64_t>(bytes.size(), kRegionBytes - offset % kRegionBytes);
+    use(offset, bytes.first(length));
+    offset += length;
+    bytes = bytes.subspan(length);
+  }
 }
 
 }  // namespace
@@ -34,14 +36,32 @@ ClusterData::ClusterData(BlockDevice& file, WritableDevice* writable_file,
       cipher_(std::move(cipher)),
       tweak_is_guest_(tweak_is_guest) {}
 
+std::shared_mutex& ClusterData::RegionMutex(HostOffset host) {
+  return region_locks_[host.value / kRegionBytes % kRegionLocks].mutex;
+}
+
 void ClusterData::Read(GuestOffset guest, HostOffset host,
                        std::span<std::byte> out) {
   if (!cipher_) return ReadZeroPadded(file_, host.value, out);
-  // Both begin and end sectors at the same bytes.
+  if (writable_file_ == nullptr) return ReadInRegion(guest, host, out);
+  ForEachRegion(host.value, out, [&](uint64_t at, std::span<std::byte> part) {
+    ReadInRegion({guest.value - host.value + at}, {at}, part);
+  });
+}
+
+void ClusterData::ReadInRegion(GuestOffset guest, HostOffset host,
+                               std::span<std::byte> out) {
+  // Guest and host begin and end sectors at the same bytes.
   ReadInSectors(host.value, out, kSectorSize,
                 [&](uint64_t at, std::span<std::byte> sectors) {
-                  // A cluster may end behind the file: zeros of ciphertext.
-                  ReadZeroPadded(file_, at, sectors);
+                  {
+                    std::shared_lock<std::shared_mutex> lock;
+                    if (writable_file_ != nullptr) {
+                      lock = std::shared_lock(RegionMutex({at}));
+                    }
+                    // A cluster may end behind the file: zeros of ciphertext.
+                    ReadZeroPadded(file_, at, sectors);
+                  }
                   const GuestOffset guest_at = {guest.value - host.value + at};
                   cipher_->Decrypt(FirstSector(guest_at, {at}), sectors,
                                    sectors);
@@ -51,31 +71,56 @@ void ClusterData::Read(GuestOffset guest, HostOffset host,
 void ClusterData::Write(GuestOffset guest, HostOffset host,
                         std::span<const std::byte> in) {
   if (!cipher_) return writable_file_->Write(host.value, in);
+  ForEachRegion(host.value, in,
+                [&](uint64_t at, std::span<const std::byte> part) {
+                  WriteInRegion({guest.value - host.value + at}, {at}, part);
+                });
+}
+
+void ClusterData::WriteInRegion(GuestOffset guest, HostOffset host,
+                                std::span<const std::byte> in) {
+  std::shared_mutex& mutex = RegionMutex(host);
   const uint64_t head = host.value % kSectorSize;
   const uint64_t end = (host.value + in.size()) % kSectorSize;
   if (head == 0 && end == 0) {
-    const std::shared_lock lock(cut_sectors_);
-    return WriteWithRim(guest, host, in, 0, 0, {});
+    return WritePieces(guest, host, in, 0, 0, {}, &mutex);
   }
-  const std::lock_guard lock(cut_sectors_);
-  WriteWithRim(guest, host, in, head, end == 0 ? 0 : kSectorSize - end,
-               [&](GuestOffset at, std::span<std::byte> out) {
-                 Read(at, {host.value - guest.value + at.value}, out);
-               });
+  // A cut sector has to stay as it was read until it is written.
+  const std::lock_guard lock(mutex);
+  const auto read_stored = [&](GuestOffset at, std::span<std::byte> out) {
+    const HostOffset from = {host.value - guest.value + at.value};
+    ReadInSectors(
+        from.value, out, kSectorSize,
+        [&](uint64_t sector, std::span<std::byte> sectors) {
+          ReadZeroPadded(file_, sector, sectors);
+          cipher_->Decrypt(
+              FirstSector({guest.value - host.value + sector}, {sector}),
+              sectors, sectors);
+        });
+  };
+  WritePieces(guest, host, in, head, end == 0 ? 0 : kSectorSize - end,
+              read_stored, nullptr);
 }
 
 void ClusterData::WriteWithRim(GuestOffset guest, HostOffset host,
                                std::span<const std::byte> in, uint64_t head,
                                uint64_t tail, const Plaintext& rim) {
+  WritePieces(guest, host, in, head, tail, rim, nullptr);
+}
+
+void ClusterData::WritePieces(GuestOffset guest, HostOffset host,
+                              std::span<const std::byte> in, uint64_t head,
+                              uint64_t tail, const Plaintext& rim,
+                              std::shared_mutex* lock) {
   const GuestOffset guest_begin = {guest.value - head};
   const HostOffset host_begin = {host.value - head};
   const uint64_t length = head + in.size() + tail;
   const uint64_t in_end = head + in.size();
-  const std::span<std::byte> buffer = PieceOfThisThread();
+  TransferBuffer buffer;
   for (uint64_t at = 0; at < length;) {
-    const size_t size = std::min<uint64_t>(length - at, buffer.size());
+    const size_t size = std::min<uint64_t>(length - at, TransferBuffer::kSize);
     const uint64_t end = at + size;
-    const std::span<std::byte> piece = buffer.first(size);
+    const std::span<std::byte> piece = buffer.bytes().first(size);
     std::span<const std::byte> plain = piece;
     if (at >= head && end <= in_end) {
       plain = in.subspan(at - head, size);
@@ -95,6 +140,8 @@ void ClusterData::WriteWithRim(GuestOffset guest, HostOffset host,
                        piece);
       plain = piece;
     }
+    std::unique_lock<std::shared_mutex> held;
+    if (lock != nullptr) held = std::unique_lock(*lock);
     writable_file_->Write(host_begin.value + at, plain);
     at = end;
   }

@@ -1,6 +1,7 @@
 #ifndef PELLUCID_ENGINE_QCOW2_CLUSTER_DATA_H_
 #define PELLUCID_ENGINE_QCOW2_CLUSTER_DATA_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -16,8 +17,8 @@ namespace pellucid::qcow2 {
 
 // The plaintext of clusters at their places in the host file: encrypted there
 // if the image encrypts by itself (embedded LUKS or legacy AES). Safe to call
-// from many threads. Reading takes no lock and allocates nothing; so does
-// writing of whole sectors, but for a shared lock.
+// from many threads. Allocates nothing for a request, and takes no lock unless
+// encrypted clusters can be written.
 class ClusterData {
  public:
   static constexpr uint64_t kSectorSize = 512;
@@ -50,18 +51,35 @@ class ClusterData {
                     const Plaintext& rim);
 
  private:
+  struct alignas(64) RegionLock {
+    std::shared_mutex mutex;
+  };
+
   uint64_t FirstSector(GuestOffset guest, HostOffset host) const {
     return (tweak_is_guest_ ? guest.value : host.value) / kSectorSize;
   }
+  std::shared_mutex& RegionMutex(HostOffset host);
+  // Within one region.
+  void ReadInRegion(GuestOffset guest, HostOffset host,
+                    std::span<std::byte> out);
+  void WriteInRegion(GuestOffset guest, HostOffset host,
+                     std::span<const std::byte> in);
+  // `lock` is taken for each write to the file unless it is null.
+  void WritePieces(GuestOffset guest, HostOffset host,
+                   std::span<const std::byte> in, uint64_t head, uint64_t tail,
+                   const Plaintext& rim, std::shared_mutex* lock);
 
   BlockDevice& file_;
   WritableDevice* const writable_file_;
   const std::unique_ptr<crypto::SectorCipher> cipher_;
   const bool tweak_is_guest_;
-  // A sector that a write cuts is read, changed and written: alone, since
-  // whatever else is written to it meanwhile would be lost. Whole sectors share
-  // the lock. Held across that I/O for this reason.
-  std::shared_mutex cut_sectors_;
+  // The ciphertext of a sector makes sense as a whole only. Whoever changes
+  // sectors that are in use has the lock of their region alone, and whoever
+  // reads there shares it, so that nobody sees a sector half written. Held
+  // across the file's I/O, which is what it is for, and across ciphers only to
+  // change a cut sector.
+  static constexpr size_t kRegionLocks = 64;
+  std::array<RegionLock, kRegionLocks> region_locks_;
 };
 
 }  // namespace pellucid::qcow2

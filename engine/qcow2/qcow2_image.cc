@@ -38,12 +38,6 @@ L1Table LoadL1(BlockDevice& file, const Qcow2Image::Parts& parts) {
 
 // Refuses to write what could only be written wrong.
 void CheckWritable(const Qcow2Image::Parts& parts) {
-  if (parts.header.has(kCorrupt)) {
-    throw CorruptImage(fmt::format(
-        "{}: is marked as corrupt and therefore not written to; repair it with "
-        "`qemu-img check -r all` on a copy, or open it with --read-only",
-        parts.file_name));
-  }
   if (parts.header.has(kDirty)) {
     throw Unsupported(fmt::format(
         "{}: was not closed properly (the dirty bit of header field "
