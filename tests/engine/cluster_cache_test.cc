@@ -5,13 +5,11 @@
 
 #include <cerrno>
 #include <chrono>
-#include <future>
 #include <memory>
-#include <random>
 #include <thread>
 #include <vector>
 
-#include "engine/errors.h"
+#include "tests/engine/cached_device.h"
 #include "tests/engine/host_files_fixture.h"
 #include "tests/engine/writable_memory_device.h"
 
@@ -21,70 +19,7 @@ namespace {
 using namespace std::chrono_literals;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-using Kind = WritableMemoryDevice::Kind;
 using Event = WritableMemoryDevice::Event;
-
-constexpr uint64_t kPage = 4096;
-constexpr uint64_t kLine = 16 << 10;
-
-Event Written(uint64_t offset, uint64_t length) {
-  return {.kind = Kind::kWrite, .offset = offset, .length = length};
-}
-Event Zeroed(uint64_t offset, uint64_t length) {
-  return {.kind = Kind::kZeroes, .offset = offset, .length = length};
-}
-constexpr Event kFlushed = {.kind = Kind::kFlush};
-
-// A cache with lines of 16 KiB that does nothing by itself within a test, and
-// the device below it.
-struct CachedDevice {
-  static ClusterCache::Options Quiet(uint64_t capacity_bytes) {
-    ClusterCache::Options options;
-    options.capacity_bytes = capacity_bytes;
-    options.line_bytes = kLine;
-    options.max_age = 1h;
-    options.retry_after = 1h;
-    return options;
-  }
-
-  explicit CachedDevice(Bytes content,
-                        const ClusterCache::Options& options = Quiet(4 << 20)) {
-    auto device = std::make_unique<WritableMemoryDevice>(std::move(content));
-    below = device.get();
-    cache = std::make_unique<ClusterCache>(std::move(device), options);
-  }
-
-  Bytes Read(uint64_t offset, uint64_t length) const {
-    Bytes out(length);
-    cache->Read(offset, out);
-    return out;
-  }
-
-  WritableMemoryDevice* below;
-  std::unique_ptr<ClusterCache> cache;
-};
-
-Bytes Filled(size_t size, int value) {
-  return Bytes(size, static_cast<std::byte>(value));
-}
-
-int ErrnoOf(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const IoError& e) {
-    return e.host_errno();
-  }
-  return 0;
-}
-
-// Whether `done` becomes true within a time that only a hanging test takes.
-bool Eventually(const std::function<bool()>& done) {
-  for (int i = 0; i < 10000; ++i) {
-    if (done()) return true;
-    std::this_thread::sleep_for(2ms);
-  }
-  return false;
-}
 
 TEST(ClusterCacheTest, SmallWriteStaysAboveUntilItIsFlushed) {
   CachedDevice d(Filled(1 << 20, 0x11));

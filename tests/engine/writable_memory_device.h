@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <span>
 #include <stdexcept>
@@ -95,14 +96,21 @@ class WritableMemoryDevice : public WritableDevice {
     changed_.wait(lock, [&] { return stopped_ >= count; });
   }
 
+  // Called by each read when it has its bytes and before it returns them. Set
+  // it while nothing reads.
+  std::function<void()> behind_read;
+
   uint64_t size() const override { return content_.size(); }
 
   void Read(uint64_t offset, std::span<std::byte> out) override {
-    const std::lock_guard lock(mutex_);
-    Check(offset, out.size());
-    ++reads_;
-    std::copy_n(content_.begin() + static_cast<ptrdiff_t>(offset), out.size(),
-                out.begin());
+    {
+      const std::lock_guard lock(mutex_);
+      Check(offset, out.size());
+      ++reads_;
+      std::copy_n(content_.begin() + static_cast<ptrdiff_t>(offset), out.size(),
+                  out.begin());
+    }
+    if (behind_read) behind_read();
   }
 
   // Blocks of 512 zero bytes are holes.
