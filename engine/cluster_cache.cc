@@ -252,12 +252,14 @@ void ClusterCache::AwaitSpace() {
   const uint64_t failed = failed_passes_;
   ++space_waiters_;
   wake_.notify_one();
-  const auto is_full = [&] {
-    return pages_.pool().used() >= pages_.pool().pages();
-  };
-  space_.wait(lock, [&] { return !is_full() || failed_passes_ != failed; });
+  // Asked once for both: space can come and go at any time.
+  bool is_full = true;
+  space_.wait(lock, [&] {
+    is_full = pages_.pool().used() >= pages_.pool().pages();
+    return !is_full || failed_passes_ != failed;
+  });
   --space_waiters_;
-  if (!is_full()) return;
+  if (!is_full) return;
   const KeptError failure = *last_failure_;
   lock.unlock();
   failure.Throw();

@@ -201,8 +201,9 @@ TEST(ClusterCacheModelTest, FailuresLoseNothing) {
   const Bytes noise = Noise(kSize, 2);
   for (int i = 0; i < 20000; ++i) {
     if (random() % 50 == 0) d.below->FailNthWrite(1 + random() % 4, ENOSPC);
-    const auto [offset, length] = RandomPlace(random);
-    const auto in = std::span(noise).subspan(offset, length);
+    const Place place = RandomPlace(random);
+    const uint64_t offset = place.offset;
+    const auto in = std::span(noise).subspan(offset, place.length);
     // A write that failed left any mixture; written again, it is whole.
     while (ErrnoOf([&] { d.cache->Write(offset, in); }) != 0) {
     }
