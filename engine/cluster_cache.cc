@@ -249,14 +249,14 @@ void ClusterCache::NoteDirty() {
 
 void ClusterCache::AwaitSpace() {
   std::unique_lock lock(control_mutex_);
-  const uint64_t failed = failed_passes_;
+  const uint64_t begun = attempts_;
   ++space_waiters_;
   wake_.notify_one();
   // Asked once for both: space can come and go at any time.
   bool is_full = true;
   space_.wait(lock, [&] {
     is_full = pages_.pool().used() >= pages_.pool().pages();
-    return !is_full || failed_passes_ != failed;
+    return !is_full || futile_ > begun;
   });
   --space_waiters_;
   if (!is_full) return;
@@ -277,11 +277,15 @@ void ClusterCache::SpaceFreed() {
 std::optional<KeptError> ClusterCache::WriteBackAll(bool yield) {
   if (pages_.pool().used() == 0) return std::nullopt;
   to_write_.clear();
+  wrote_any_ = false;
   pages_.ListDirty(to_write_);
   std::ranges::sort(to_write_);
   std::optional<KeptError> first_error;
   for (size_t next = 0; next < to_write_.size();) {
-    if (yield && flushes_waiting_ != 0) break;
+    if (yield && flushes_waiting_ != 0) {
+      wrote_any_ = true;  // Nobody knows: the flush will tell.
+      break;
+    }
     next = Gather(next);
     std::optional<KeptError> error = WriteGathered();
     if (error && !first_error) first_error = std::move(error);
@@ -333,6 +337,7 @@ std::optional<KeptError> ClusterCache::WriteGathered() {
     const uint64_t length = std::min(end, size_) - begin;
     try {
       below_->Write(begin, gather_buffer_.bytes().subspan(at, length));
+      wrote_any_ = true;
     } catch (...) {
       if (!first_error) first_error = KeptError::Current();
       for (size_t i = first; i < behind; ++i) gathered[i].failed = true;
@@ -363,18 +368,28 @@ std::optional<KeptError> ClusterCache::WriteGathered() {
 // that wait.
 bool ClusterCache::WriteBackInBackground() {
   std::optional<KeptError> error;
-  {
-    const std::lock_guard lock(write_back_mutex_);
-    error = WriteBackAll(true);
-    if (error) unreported_ = error;
-  }
-  if (!error) return true;
+  bool futile = false;
+  uint64_t attempt = 0;
   {
     const std::lock_guard lock(control_mutex_);
-    ++failed_passes_;
-    last_failure_ = std::move(error);
+    attempt = ++attempts_;
   }
-  space_.notify_all();
+  {
+    const std::lock_guard lock(write_back_mutex_);
+    // A cache that is full of bad pages, not one that has a few.
+    const bool was_full = pages_.pool().used() >= pages_.pool().pages();
+    error = WriteBackAll(true);
+    if (error) unreported_ = error;
+    futile = was_full && !wrote_any_;
+  }
+  if (!error) return true;
+  // Writers may wait on while others than the bad pages make space.
+  if (futile) {
+    const std::lock_guard lock(control_mutex_);
+    futile_ = attempt;
+    last_failure_ = std::move(error);
+    space_.notify_all();
+  }
   return false;
 }
 

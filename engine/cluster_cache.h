@@ -126,6 +126,7 @@ class ClusterCache : public WritableDevice {
   std::array<Gathered, kGatherPages> gathered_;
   size_t gathered_pages_ = 0;
   std::vector<uint64_t> to_write_;            // Page numbers, ascending.
+  bool wrote_any_ = false;                    // Of to_write_.
   std::optional<KeptError> unreported_;       // Of the background.
   std::atomic<uint32_t> flushes_waiting_{0};  // For that mutex.
 
@@ -142,8 +143,9 @@ class ClusterCache : public WritableDevice {
   std::condition_variable wake_;
   std::condition_variable space_;
   bool stop_ = false;
-  Clock::time_point due_;       // If armed_.
-  uint64_t failed_passes_ = 0;  // Of the background.
+  Clock::time_point due_;  // If armed_.
+  uint64_t attempts_ = 0;  // Write-backs of the background, when they begin.
+  uint64_t futile_ = 0;    // The last that found it full and wrote nothing.
   std::optional<KeptError> last_failure_;
 
   std::thread thread_;
