@@ -84,17 +84,14 @@ class ReferenceScanTest : public ::testing::Test {
     image.name = "disk.qcow2";
     image.virtual_size = std::max<uint64_t>(3 << 20, 24 * image.cluster_size);
     images_.Create(image);
-    images_.Write(image.name,
-                  ScatteredWrites(images_, image.virtual_size,
-                                  image.cluster_size, 20, image.cluster_size));
     const bool external = !image.more_options.empty() &&
                           image.more_options[0].starts_with("data_file=");
-    // QEMU makes no snapshot with external data.
-    if (!external) Snapshot("one");
-    images_.Write(image.name, ScatteredWrites(images_, image.virtual_size,
-                                              image.cluster_size, 10, 77));
-    if (!external) Snapshot("two");
-    if (image.encryption == "none" && !external) {
+    // Before the rest: QEMU compresses nothing over what there is.
+    // Shared clusters and snapshots are too much for narrow refcounts.
+    const bool narrow =
+        image.more_options == std::vector<std::string>{"refcount_bits=2"} ||
+        image.more_options == std::vector<std::string>{"refcount_bits=4"};
+    if (image.encryption == "none" && !external && !narrow) {
       std::vector<std::string> commands;
       for (uint64_t i = 0; i < 7; ++i) {
         commands.push_back(fmt::format("write -q -c -P {} {} {}", i + 1,
@@ -103,6 +100,14 @@ class ReferenceScanTest : public ::testing::Test {
       }
       images_.Write(image.name, commands);
     }
+    images_.Write(image.name,
+                  ScatteredWrites(images_, image.virtual_size,
+                                  image.cluster_size, 20, image.cluster_size));
+    // QEMU makes no snapshot with external data.
+    if (!external) Snapshot("one");
+    images_.Write(image.name, ScatteredWrites(images_, image.virtual_size,
+                                              image.cluster_size, 10, 77));
+    if (!external) Snapshot("two");
     images_.Write(image.name, ScatteredWrites(images_, image.virtual_size,
                                               image.cluster_size, 5, 99));
   }
@@ -199,13 +204,13 @@ TEST_P(ReferenceScanKinds, DamagedImagesGetTheVerdictOfQemu) {
   std::mt19937_64 random(cluster);
   const uint64_t used_bytes =
       (clean.size() / cluster << header.refcount_order) / 8;
-  for (int i = 0; i < 6; ++i) {
+  for (int i = 0; i < 4; ++i) {
     // Within what the refcounts of the file take, in one block.
     const uint64_t word = random() % std::min(cluster, used_bytes) / 8 * 8;
     damaged(block + word, random() & random() & random() & random());
   }
   damaged(l1, uint64_t{1} << 63);
-  for (int i = 0; i < 12; ++i) {
+  for (int i = 0; i < 5; ++i) {
     const uint64_t entry =
         l2 + random() % 24 * header.l2_entry_size() % cluster;
     damaged(entry, uint64_t{1} << 63);
