@@ -49,6 +49,9 @@ class CrashDisks {
   // Events until now.
   size_t position() const;
 
+  // From now on no event is kept, which long tests have no memory for.
+  void StopRecording();
+
   // Not while anything writes.
   const std::vector<Bytes>& initial() const { return initial_; }
   const std::vector<Bytes>& contents() const { return contents_; }
@@ -59,12 +62,16 @@ class CrashDisks {
 
   // True if this change has to fail with `error`.
   bool FailsNow(int& error);
-  void Record(DiskEvent event);
+  template <typename MakeEvent>
+  void Record(MakeEvent make_event) {
+    if (recording_) events_.push_back(make_event());
+  }
 
   const std::vector<Bytes> initial_;
   mutable std::mutex mutex_;
   std::vector<Bytes> contents_;
   std::vector<DiskEvent> events_;
+  bool recording_ = true;
   uint64_t changes_ = 0;
   uint64_t first_failure_ = UINT64_MAX;
   uint64_t last_failure_ = 0;

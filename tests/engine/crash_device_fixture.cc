@@ -49,11 +49,13 @@ class CrashDisks::Device : public ResizableDevice {
       Bytes& disk = content();
       if (offset + in.size() > disk.size()) disk.resize(offset + in.size());
       std::ranges::copy(in, disk.begin() + static_cast<ptrdiff_t>(offset));
-      disks_.Record({.disk = disk_,
-                     .kind = DiskEvent::Kind::kWrite,
-                     .offset = offset,
-                     .length = in.size(),
-                     .bytes = Bytes(in.begin(), in.end())});
+      disks_.Record([&] {
+        return DiskEvent{.disk = disk_,
+                         .kind = DiskEvent::Kind::kWrite,
+                         .offset = offset,
+                         .length = in.size(),
+                         .bytes = Bytes(in.begin(), in.end())};
+      });
     }
     if (fails) throw IoError(error, "disk: injected fault of a write");
   }
@@ -67,28 +69,34 @@ class CrashDisks::Device : public ResizableDevice {
     ThrowIfFailing("zeroes");
     std::fill_n(disk.begin() + static_cast<ptrdiff_t>(offset), length,
                 std::byte{0});
-    disks_.Record({.disk = disk_,
-                   .kind = DiskEvent::Kind::kZeroes,
-                   .offset = offset,
-                   .length = length,
-                   .bytes = {}});
+    disks_.Record([&] {
+      return DiskEvent{.disk = disk_,
+                       .kind = DiskEvent::Kind::kZeroes,
+                       .offset = offset,
+                       .length = length,
+                       .bytes = {}};
+    });
   }
 
   void Resize(uint64_t size) override {
     const std::lock_guard lock(disks_.mutex_);
     ThrowIfFailing("a resize");
     content().resize(size);
-    disks_.Record({.disk = disk_,
-                   .kind = DiskEvent::Kind::kResize,
-                   .length = size,
-                   .bytes = {}});
+    disks_.Record([&] {
+      return DiskEvent{.disk = disk_,
+                       .kind = DiskEvent::Kind::kResize,
+                       .length = size,
+                       .bytes = {}};
+    });
   }
 
   void Flush() override {
     const std::lock_guard lock(disks_.mutex_);
     ThrowIfFailing("a flush");
-    disks_.Record(
-        {.disk = disk_, .kind = DiskEvent::Kind::kFlush, .bytes = {}});
+    disks_.Record([&] {
+      return DiskEvent{
+          .disk = disk_, .kind = DiskEvent::Kind::kFlush, .bytes = {}};
+    });
   }
 
  private:
@@ -143,8 +151,9 @@ bool CrashDisks::FailsNow(int& error) {
   return fails;
 }
 
-void CrashDisks::Record(DiskEvent event) {
-  events_.push_back(std::move(event));
+void CrashDisks::StopRecording() {
+  const std::lock_guard lock(mutex_);
+  recording_ = false;
 }
 
 void BorrowedDisk::Read(uint64_t offset, std::span<std::byte> out) {

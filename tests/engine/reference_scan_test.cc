@@ -182,9 +182,21 @@ TEST_P(ReferenceScanKinds, CleanImageIsClean) {
   ExpectClean("disk.qcow2");
 }
 
+class DamagedKinds : public ReferenceScanKinds {};
+
+std::vector<Kind> SmallerKinds() {
+  std::vector<Kind> kinds = Kinds();
+  std::erase_if(
+      kinds, [](const Kind& kind) { return kind.image.cluster_size > 65536; });
+  return kinds;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, DamagedKinds, ::testing::ValuesIn(SmallerKinds()),
+                         [](const auto& test) { return test.param.name; });
+
 // One word of a table at a time: refcounts, L1 and L2 entries, of which some
 // belong to snapshots. QEMU's check says the same of each.
-TEST_P(ReferenceScanKinds, DamagedImagesGetTheVerdictOfQemu) {
+TEST_P(DamagedKinds, GetTheVerdictOfQemu) {
   MakeBusyImage(GetParam().image);
   const Bytes clean = ReadHostFile(images_.path("disk.qcow2"));
   MemoryDevice device(clean);
