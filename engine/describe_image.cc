@@ -12,7 +12,7 @@
 namespace pellucid {
 namespace {
 
-uint64_t DiskSizeOf(const FileDevice& file) {
+uint64_t DiskSizeOf(const LayerFile& file) {
   return static_cast<uint64_t>(file.host_stat().st_blocks) * 512;
 }
 
@@ -55,10 +55,10 @@ ImageInfo DescribeLayer(const ImageLayer& layer) {
   ImageInfo info;
   info.file = layer.path;
   info.format = layer.qcow2 ? "qcow2" : "raw";
-  info.file_size = layer.file->size();
-  info.disk_size = DiskSizeOf(*layer.file);
-  if (layer.data_file) info.disk_size += DiskSizeOf(*layer.data_file);
-  info.virtual_size = layer.file->size();
+  info.file_size = layer.file.device().size();
+  info.disk_size = DiskSizeOf(layer.file);
+  if (layer.data_file) info.disk_size += DiskSizeOf(layer.data_file);
+  info.virtual_size = layer.file.device().size();
   if (layer.qcow2) {
     info.virtual_size = layer.shown_snapshot
                             ? layer.shown_snapshot->info.virtual_size
@@ -103,7 +103,7 @@ ImageInfo DescribeImage(const OpenOptions& options) {
                          : std::move(layers);
   // A LUKS header inside an encrypted container cannot be seen without a key.
   if (!NeedsNoPassphrase(*holder)) return info;
-  const auto device = AssembleLayers(std::move(holder));
+  const auto device = AssembleLayers(std::move(holder)).device;
   if (!detached && !luks::IsLuksVolume(*device)) return info;
   const luks::Place place =
       detached ? luks::Place::kDetached : luks::Place::kInPlace;

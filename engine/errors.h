@@ -50,8 +50,14 @@ class WrongPassphrase : public Error {
 
 class ImageLocked : public Error {
  public:
-  explicit ImageLocked(const std::string& text)
-      : Error(ExitCode::kImageLocked, text) {}
+  explicit ImageLocked(const std::string& text, bool readers_may_join = false)
+      : Error(ExitCode::kImageLocked, text),
+        readers_may_join_(readers_may_join) {}
+  // Does the holder only keep writers out, as readers do?
+  bool readers_may_join() const { return readers_may_join_; }
+
+ private:
+  bool readers_may_join_;
 };
 
 class UsageError : public Error {

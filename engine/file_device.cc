@@ -1,7 +1,6 @@
 #include "engine/file_device.h"
 
 #include <fcntl.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <utility>
@@ -30,12 +29,7 @@ std::unique_ptr<FileDevice> FileDevice::Open(const std::filesystem::path& file,
   return device;
 }
 
-bool FileDevice::keeps_access_time() const {
-  if ((fcntl(fd_, F_GETFL) & O_NOATIME) != 0) return true;
-  struct statvfs host;
-  return fstatvfs(fd_, &host) == 0 &&
-         (host.f_flag & (ST_NOATIME | ST_RDONLY)) != 0;
-}
+bool FileDevice::keeps_access_time() const { return KeepsAccessTime(fd_); }
 
 void FileDevice::Read(uint64_t offset, std::span<std::byte> out) {
   ReadFromHostFile(fd_, file_, offset, out);

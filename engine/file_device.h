@@ -33,8 +33,7 @@ class FileDevice : public BlockDevice {
   const std::filesystem::path& file() const { return file_; }
   // As it was when the file was opened.
   const struct stat& host_stat() const { return stat_; }
-  // False if reading may move the file's access time: it belongs to somebody
-  // else, and the file system keeps such times.
+  // As KeepsAccessTime() says.
   bool keeps_access_time() const;
 
  private:

@@ -95,7 +95,8 @@ void CheckBelongs(const luks::WritableHeader& place,
 // Where the guest sees zeros that the data file does not store, its bytes
 // decrypt to noise without the qcow2 image.
 bool HasHoles(std::unique_ptr<ImageLayer> layers) {
-  const std::unique_ptr<BlockDevice> guest = AssembleLayers(std::move(layers));
+  const std::unique_ptr<BlockDevice> guest =
+      AssembleLayers(std::move(layers)).device;
   for (uint64_t at = 0; at < guest->size();) {
     const Extent extent = guest->ExtentAt(at, guest->size() - at);
     if (extent.is_hole) return true;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -57,6 +58,13 @@ struct stat StatHostFile(int fd, const std::filesystem::path& file) {
                          : "special file"));
   }
   return stat;
+}
+
+bool KeepsAccessTime(int fd) {
+  if ((fcntl(fd, F_GETFL) & O_NOATIME) != 0) return true;
+  struct statvfs host;
+  return fstatvfs(fd, &host) == 0 &&
+         (host.f_flag & (ST_NOATIME | ST_RDONLY)) != 0;
 }
 
 uint64_t HostFileSize(int fd, const std::filesystem::path& file) {

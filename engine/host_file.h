@@ -29,6 +29,10 @@ int OpenHostFile(const std::filesystem::path& file, int flags,
 // about it. Throws UsageError otherwise, and IoError.
 struct stat StatHostFile(int fd, const std::filesystem::path& file);
 
+// False if reading may move the file's access time: it belongs to somebody
+// else, and the file system keeps such times.
+bool KeepsAccessTime(int fd);
+
 // Where the file or the block device ends. Throws IoError.
 uint64_t HostFileSize(int fd, const std::filesystem::path& file);
 

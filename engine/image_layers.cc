@@ -47,7 +47,8 @@ constexpr std::array kForeignContainers = {
     ForeignContainer{"EWF", 0, "EVF\x09\x0d\x0a\xff"},
 };
 
-bool IsQcow2(FileDevice& file, ContainerFormat format) {
+bool IsQcow2(BlockDevice& file, const std::string& name,
+             ContainerFormat format) {
   if (format == ContainerFormat::kRaw) return false;
   std::array<std::byte, 512> buffer;
   const std::span start =
@@ -55,9 +56,8 @@ bool IsQcow2(FileDevice& file, ContainerFormat format) {
   file.Read(0, start);
   if (qcow2::HasMagic(start)) return true;
   if (format == ContainerFormat::kQcow2) {
-    throw CorruptImage(
-        fmt::format("{}: header field magic (byte 0) is not that of qcow2",
-                    file.file().native()));
+    throw CorruptImage(fmt::format(
+        "{}: header field magic (byte 0) is not that of qcow2", name));
   }
   const std::string_view text(reinterpret_cast<const char*>(start.data()),
                               start.size());
@@ -67,7 +67,7 @@ bool IsQcow2(FileDevice& file, ContainerFormat format) {
       throw Unsupported(fmt::format(
           "{}: is a {} image; convert it with qemu-img, or say --format raw to "
           "see its bytes as they are",
-          file.file().native(), foreign.name));
+          name, foreign.name));
     }
   }
   return false;
@@ -79,29 +79,40 @@ ContainerFormat FormatNamed(const std::string& name) {
                            : ContainerFormat::kRaw;
 }
 
+void RefuseToWrite(const qcow2::Header& header, const std::string& name) {
+  if (header.has(qcow2::kCorrupt)) {
+    throw CorruptImage(fmt::format(
+        "{}: is marked as corrupt and therefore not changed; repair it with "
+        "`qemu-img check -r all`, or save what it holds with --read-only",
+        name));
+  }
+  // The one place that says so: qcow2 images cannot be written yet.
+  throw Unsupported(fmt::format(
+      "{}: writing qcow2 images is not supported; use --read-only", name));
+}
+
 class LayerOpener {
  public:
   LayerOpener(const OpenOptions& options, IfNamedFileFails if_named_file_fails)
-      : options_(options),
-        sharing_(options.force_share ? FileDevice::Sharing::kForced
-                                     : FileDevice::Sharing::kExclusive),
-        if_named_file_fails_(if_named_file_fails) {}
+      : options_(options), if_named_file_fails_(if_named_file_fails) {}
 
   std::unique_ptr<ImageLayer> Open(const fs::path& path, ContainerFormat format,
                                    const std::string& snapshot) {
     auto layer = std::make_unique<ImageLayer>();
     layer->path = path;
-    layer->file = FileDevice::Open(path, sharing_);
+    const bool is_top = chain_.empty();
+    layer->file = LayerFile::Open(
+        path, options_.writable && is_top ? FileAccess::kWrite : ReadAccess());
     // As a backing file it is zeros; as an image it is a mistake.
-    if (chain_.empty() && layer->file->size() == 0) {
+    if (is_top && layer->file.device().size() == 0) {
       throw CorruptImage(fmt::format("{}: is empty (0 bytes)", path.native()));
     }
-    if (!layer->file->keeps_access_time()) {
+    if (!layer->file.keeps_access_time()) {
       layer->warnings.push_back(fmt::format(
           "{}: belongs to another user, so that its access time may change",
           path.native()));
     }
-    if (IsQcow2(*layer->file, format)) {
+    if (IsQcow2(layer->file.device(), path.native(), format)) {
       OpenQcow2(*layer, snapshot);
     } else if (!snapshot.empty()) {
       throw UsageError(fmt::format(
@@ -111,22 +122,27 @@ class LayerOpener {
   }
 
  private:
+  FileAccess ReadAccess() const {
+    return options_.force_share ? FileAccess::kReadShared : FileAccess::kRead;
+  }
+
   void OpenQcow2(ImageLayer& layer, const std::string& snapshot) {
     const std::string name = layer.path.native();
-    layer.qcow2 = qcow2::ReadHeader(*layer.file, name);
+    layer.qcow2 = qcow2::ReadHeader(layer.file.device(), name);
     const qcow2::Header& header = *layer.qcow2;
+    if (layer.file.writable) RefuseToWrite(header, name);
     if (header.has(qcow2::kCorrupt)) {
       layer.warnings.push_back(fmt::format(
           "{}: is marked as corrupt; what can still be read is shown", name));
     }
-    layer.snapshots = qcow2::ReadSnapshots(*layer.file, name, header);
+    layer.snapshots = qcow2::ReadSnapshots(layer.file.device(), name, header);
     if (!snapshot.empty()) {
       layer.shown_snapshot =
           qcow2::FindSnapshot(layer.snapshots, snapshot, name);
     }
     if (header.crypto_header) {
       layer.embedded_luks = luks::ReadLuksHeader(
-          *layer.file, header.crypto_header->offset,
+          layer.file.device(), header.crypto_header->offset,
           header.crypto_header->length, name, luks::Place::kEmbedded);
     }
     try {
@@ -181,7 +197,8 @@ class LayerOpener {
           layer.path.native(), named.format, name));
     }
     layer.data_file = Named(layer, "data", name, [&] {
-      return FileDevice::Open(named.path, sharing_);
+      return LayerFile::Open(
+          named.path, layer.file.writable ? FileAccess::kWrite : ReadAccess());
     });
   }
 
@@ -202,17 +219,17 @@ class LayerOpener {
     }
     if (named.format == "luks") {
       ImageLayer& volume = *layer.backing;
-      volume.luks_volume =
-          luks::ReadLuksHeader(*volume.file, 0, volume.file->size(),
-                               volume.path.native(), luks::Place::kInPlace);
-      luks::CheckPayload(*volume.luks_volume, volume.file->size(),
+      volume.luks_volume = luks::ReadLuksHeader(
+          volume.file.device(), 0, volume.file.device().size(),
+          volume.path.native(), luks::Place::kInPlace);
+      luks::CheckPayload(*volume.luks_volume, volume.file.device().size(),
                          volume.path.native());
     }
   }
 
   // No loop and no chain without end.
   void CheckChain(const ImageLayer& layer, const fs::path& backing) {
-    const struct stat& own = layer.file->host_stat();
+    const struct stat& own = layer.file.host_stat();
     chain_.emplace_back(own.st_dev, own.st_ino);
     if (chain_.size() == kMaxChainLength) {
       throw Unsupported(fmt::format(
@@ -233,7 +250,6 @@ class LayerOpener {
   }
 
   const OpenOptions& options_;
-  const FileDevice::Sharing sharing_;
   const IfNamedFileFails if_named_file_fails_;
   std::vector<std::pair<dev_t, ino_t>> chain_;  // Images above, and this one.
 };
@@ -268,26 +284,34 @@ std::unique_ptr<crypto::SectorCipher> ClusterCipher(const ImageLayer& layer) {
       layer.key.bytes());
 }
 
-std::unique_ptr<BlockDevice> Assemble(std::unique_ptr<ImageLayer> layer,
-                                      uint64_t l2_cache_bytes) {
-  const std::string name = layer->path.native();
+AssembledLayers Assemble(std::unique_ptr<ImageLayer> layer,
+                         uint64_t l2_cache_bytes) {
   if (layer->luks_volume && !layer->key.empty()) {
-    return std::make_unique<luks::LuksDevice>(
-        std::move(layer->file), layer->luks_volume->header, layer->key.bytes());
+    // Only a backing image is said to be one, and those are never written.
+    return AssembledLayers::ReadOnly(std::make_unique<luks::LuksDevice>(
+        std::unique_ptr<BlockDevice>(std::move(layer->file.read_only)),
+        layer->luks_volume->header, layer->key.bytes()));
   }
-  if (!layer->qcow2) return std::move(layer->file);
+  if (!layer->qcow2) {
+    if (layer->file.writable) {
+      return AssembledLayers::Writable(std::move(layer->file.writable));
+    }
+    return AssembledLayers::ReadOnly(std::move(layer->file.read_only));
+  }
   const uint64_t share = std::max(l2_cache_bytes / 2, kMinL2CacheBytes);
   qcow2::Qcow2Image::Parts parts;
-  parts.file_name = name;
-  parts.file = std::move(layer->file);
+  parts.file_name = layer->path.native();
+  parts.file = std::move(layer->file.read_only);
   parts.header = *layer->qcow2;
   parts.snapshot = layer->shown_snapshot;
-  parts.data_file = std::move(layer->data_file);
-  if (layer->backing)
-    parts.backing = Assemble(std::move(layer->backing), share);
+  parts.data_file = std::move(layer->data_file.read_only);
+  if (layer->backing) {
+    parts.backing = Assemble(std::move(layer->backing), share).device;
+  }
   parts.cipher = ClusterCipher(*layer);
   parts.l2_cache_bytes = share;
-  return std::make_unique<qcow2::Qcow2Image>(std::move(parts));
+  return AssembledLayers::ReadOnly(
+      std::make_unique<qcow2::Qcow2Image>(std::move(parts)));
 }
 
 }  // namespace
@@ -318,7 +342,7 @@ void UnlockLayers(ImageLayer& top, std::optional<unsigned> keyslot,
   }
 }
 
-std::unique_ptr<BlockDevice> AssembleLayers(std::unique_ptr<ImageLayer> top) {
+AssembledLayers AssembleLayers(std::unique_ptr<ImageLayer> top) {
   return Assemble(std::move(top), kL2CacheBytes);
 }
 
@@ -328,6 +352,18 @@ void CheckOptions(const OpenOptions& options) {
         "{}: --header makes no sense with --encryption none: the payload's "
         "ciphertext needs no header",
         options.header.native()));
+  }
+  if (!options.writable) return;
+  const auto refuse = [&](const char* reason) {
+    throw UsageError(fmt::format("{}: {}; --read-only is needed",
+                                 options.image.native(), reason));
+  };
+  if (!options.snapshot.empty()) refuse("a snapshot cannot be written");
+  if (options.encryption == Encryption::kNone) {
+    refuse("the ciphertext is not written by itself (--encryption none)");
+  }
+  if (options.force_share) {
+    refuse("--force-share reads what another program may be writing");
   }
 }
 

@@ -5,10 +5,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "crypto/secret_bytes.h"
-#include "engine/file_device.h"
+#include "engine/layer_file.h"
 #include "engine/luks/located_header.h"
 #include "engine/open_image.h"
 #include "engine/qcow2/header.h"
@@ -20,12 +21,12 @@ namespace pellucid {
 // Everything that can be refused without a passphrase has been.
 struct ImageLayer {
   std::filesystem::path path;
-  std::unique_ptr<FileDevice> file;
+  LayerFile file;
   std::optional<qcow2::Header> qcow2;  // Empty if raw.
   std::optional<luks::LocatedHeader> embedded_luks;
   std::vector<qcow2::Snapshot> snapshots;
   std::optional<qcow2::Snapshot> shown_snapshot;
-  std::unique_ptr<FileDevice> data_file;
+  LayerFile data_file;                             // Empty unless external.
   std::optional<luks::LocatedHeader> luks_volume;  // Of a raw layer that the
                                                    // image above calls "luks".
   std::unique_ptr<ImageLayer> backing;
@@ -41,7 +42,9 @@ void CheckOptions(const OpenOptions& options);
 enum class IfNamedFileFails { kThrow, kNote };
 
 // Opens `path` and all that it names, with the general options (allow_backing,
-// force_share) of `options`. Throws every kind of Error but WrongPassphrase.
+// force_share, writable) of `options`. What can be written is the image and its
+// data file, never a backing image. Throws every kind of Error but
+// WrongPassphrase.
 std::unique_ptr<ImageLayer> OpenLayers(const std::filesystem::path& path,
                                        ContainerFormat format,
                                        const std::string& snapshot,
@@ -53,9 +56,28 @@ std::unique_ptr<ImageLayer> OpenLayers(const std::filesystem::path& path,
 void UnlockLayers(ImageLayer& top, std::optional<unsigned> keyslot,
                   PassphraseSource& passphrases);
 
+// A stack of devices, and its top once more if that was opened for writing.
+struct AssembledLayers {
+  std::unique_ptr<BlockDevice> device;
+  WritableDevice* writable = nullptr;  // Owned by `device`.
+
+  static AssembledLayers ReadOnly(std::unique_ptr<BlockDevice> device) {
+    return {.device = std::move(device)};
+  }
+  static AssembledLayers Writable(std::unique_ptr<WritableDevice> device) {
+    WritableDevice* const writable = device.get();
+    return {.device = std::move(device), .writable = writable};
+  }
+  // The device alone, for a layer above it. Requires `writable`.
+  std::unique_ptr<WritableDevice> TakeWritable() {
+    device.release();
+    return std::unique_ptr<WritableDevice>(std::exchange(writable, nullptr));
+  }
+};
+
 // Puts the devices on top of each other; a layer without a key shows its
 // clusters as they are stored. Throws CorruptImage and IoError.
-std::unique_ptr<BlockDevice> AssembleLayers(std::unique_ptr<ImageLayer> top);
+AssembledLayers AssembleLayers(std::unique_ptr<ImageLayer> top);
 
 }  // namespace pellucid
 

@@ -134,6 +134,11 @@ const char* Meaning(off_t byte) {
   }
 }
 
+// Does who locks `byte` put up with others that read?
+bool ReadersMayJoin(off_t byte) {
+  return byte > NotSharedByte(kConsistentRead);
+}
+
 // Throws ImageLocked if another's lock says no to `request`; releases ours.
 void CheckForConflicts(int fd, const fs::path& file,
                        const LockRequest& request) {
@@ -144,9 +149,11 @@ void CheckForConflicts(int fd, const fs::path& file,
     if (!IsLockedByOthers(fd, byte)) continue;
     ReleaseAll(fd);
     const std::string holder = FindHolder(fd, byte);
-    throw ImageLocked(fmt::format(
-        "{}: the image is {} in {}; {}", file.native(), Meaning(byte),
-        holder.empty() ? "another program" : holder, request.remedy));
+    throw ImageLocked(
+        fmt::format("{}: the image is {} in {}; {}", file.native(),
+                    Meaning(byte), holder.empty() ? "another program" : holder,
+                    request.remedy),
+        ReadersMayJoin(byte));
   }
 }
 

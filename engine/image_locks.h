@@ -16,7 +16,8 @@ void LockForReading(int fd, const std::filesystem::path& file);
 
 // Says on `fd`, which is open for writing, that we read, write and resize, and
 // that nobody else may write or resize meanwhile. Throws ImageLocked as above,
-// also if somebody reads who does not tolerate a writer.
+// also if somebody reads who does not tolerate a writer: such a holder is told
+// apart by ImageLocked::readers_may_join().
 void LockForWriting(int fd, const std::filesystem::path& file);
 
 // Says only that we read and refuses nothing: for --force-share.

@@ -133,10 +133,12 @@ ReadableHeaderFile OpenHeaderForReading(const OpenOptions& options) {
       (IsDetached(options) ||
        qcow2::ReadHeader(*opened.file, name).crypt_method ==
            qcow2::CryptMethod::kNone)) {
-    opened.file = AssembleLayers(
-        OpenLayers(HolderOf(options),
-                   IsDetached(options) ? options.header_format : options.format,
-                   "", options, IfNamedFileFails::kThrow));
+    opened.file =
+        AssembleLayers(OpenLayers(HolderOf(options),
+                                  IsDetached(options) ? options.header_format
+                                                      : options.format,
+                                  "", options, IfNamedFileFails::kThrow))
+            .device;
     inside.format = inside.header_format = ContainerFormat::kRaw;
   }
   opened.range = FindLuksHeader(*opened.file, inside);

@@ -12,6 +12,7 @@
 #include "engine/block_device.h"
 #include "engine/image_info.h"
 #include "engine/passphrase_source.h"
+#include "engine/writable_device.h"
 
 namespace pellucid {
 
@@ -35,6 +36,7 @@ struct OpenOptions {
   std::optional<unsigned> keyslot;  // Try only this one.
   bool allow_backing = true;        // May files that the image names be opened?
   bool force_share = false;         // Read although another program writes.
+  bool writable = false;            // Open the image for writing as well.
 };
 
 // Which file of the host it is, whatever it is called.
@@ -52,7 +54,9 @@ struct HostFileId {
 
 struct OpenedImage {
   std::unique_ptr<BlockDevice> device;  // The plaintext.
-  struct stat image_stat;               // Of options.image, when it was opened.
+  // The same device; null unless options.writable.
+  WritableDevice* writable = nullptr;
+  struct stat image_stat;  // Of options.image, when it was opened.
   // Every file that the stack is made of: image, data and backing files, the
   // header and what its container needs.
   std::vector<HostFileId> files;
@@ -60,9 +64,13 @@ struct OpenedImage {
   std::vector<std::string> warnings;
 };
 
-// Builds the stack of devices that `options` describe and unlocks it.
-// Read-only: no byte and, where the host lets us, no timestamp of any file
-// changes. Throws every kind of Error.
+// Builds the stack of devices that `options` describe and unlocks it. As long
+// as nothing is written, no byte and, where the host lets us, no timestamp of
+// any file changes. Backing images and header files are opened for reading
+// only, always. Throws every kind of Error; with options.writable also
+// UsageError for options that contradict writing, CorruptImage for what must
+// not be changed, and Unsupported for what we cannot write, all of them before
+// a passphrase is asked for and naming --read-only.
 OpenedImage OpenImage(const OpenOptions& options,
                       PassphraseSource& passphrases);
 

@@ -29,8 +29,7 @@ WritableFileDevice::~WritableFileDevice() { close(fd_); }
 
 std::unique_ptr<WritableFileDevice> WritableFileDevice::Open(
     const std::filesystem::path& file) {
-  const int fd =
-      OpenHostFile(file, O_RDWR | O_NOATIME, "open it for writing");
+  const int fd = OpenHostFile(file, O_RDWR | O_NOATIME, "open it for writing");
   std::unique_ptr<WritableFileDevice> device(new WritableFileDevice(file, fd));
   LockForWriting(fd, file);
   // Behind the lock: nobody else changes it from here on.
@@ -59,6 +58,10 @@ std::unique_ptr<WritableFileDevice> WritableFileDevice::Create(
   std::unique_ptr<WritableFileDevice> device = Open(file);
   if (S_ISREG(StatHostFile(device->fd_, file).st_mode)) device->Resize(0);
   return device;
+}
+
+bool WritableFileDevice::keeps_access_time() const {
+  return KeepsAccessTime(fd_);
 }
 
 void WritableFileDevice::Read(uint64_t offset, std::span<std::byte> out) {
@@ -90,19 +93,19 @@ void WritableFileDevice::Write(uint64_t offset, std::span<const std::byte> in) {
 void WritableFileDevice::WriteZeroes(uint64_t offset, uint64_t length,
                                      ZeroMode mode) {
   if (length == 0) return;
-  const int flags = FALLOC_FL_KEEP_SIZE | (mode == ZeroMode::kFreeSpace
-                                               ? FALLOC_FL_PUNCH_HOLE
-                                               : FALLOC_FL_ZERO_RANGE);
+  const int flags = FALLOC_FL_KEEP_SIZE |
+                    (mode == ZeroMode::kFreeSpace ? FALLOC_FL_PUNCH_HOLE
+                                                  : FALLOC_FL_ZERO_RANGE);
   while (fallocate(fd_, flags, static_cast<off_t>(offset),
                    static_cast<off_t>(length)) != 0) {
     if (errno == EINTR) continue;
     if (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL) {
-      ThrowHostError(
-          file_, errno,
-          fmt::format("zero {} bytes at offset {}", length, offset));
+      ThrowHostError(file_, errno,
+                     fmt::format("zero {} bytes at offset {}", length, offset));
     }
     // The host's file system has no such call.
-    const std::vector<std::byte> zeros(std::min<uint64_t>(length, kZerosAtOnce));
+    const std::vector<std::byte> zeros(
+        std::min<uint64_t>(length, kZerosAtOnce));
     while (length != 0) {
       const uint64_t piece = std::min<uint64_t>(length, zeros.size());
       Write(offset, std::span(zeros).first(piece));

@@ -37,6 +37,8 @@ class WritableFileDevice : public ResizableDevice {
   const std::filesystem::path& file() const { return file_; }
   // As it was when the file was opened.
   const struct stat& host_stat() const { return stat_; }
+  // As KeepsAccessTime() says.
+  bool keeps_access_time() const;
 
  private:
   WritableFileDevice(std::filesystem::path file, int fd);

@@ -26,10 +26,10 @@ constexpr std::array<std::string_view, 10> kKernelFlags = {
 
 // Words of mount(8) that a mount which is read-only obeys anyhow; not every
 // fusermount3 knows them.
-constexpr std::array<std::string_view, 12> kWithoutEffect = {
-    "ro",          "defaults",      "nonempty",   "atime",
-    "diratime",    "nodiratime",    "relatime",   "norelatime",
-    "strictatime", "nostrictatime", "nolazytime", "lazytime"};
+constexpr std::array<std::string_view, 11> kWithoutEffect = {
+    "defaults",      "nonempty",   "atime",      "diratime",
+    "nodiratime",    "relatime",   "norelatime", "strictatime",
+    "nostrictatime", "nolazytime", "lazytime"};
 
 bool IsOneOf(std::span<const std::string_view> names, std::string_view name) {
   return std::ranges::find(names, name) != names.end();
@@ -83,13 +83,12 @@ uint32_t ParseNumber(const Option& option, int base, uint32_t least,
 
 // Sets what an option without a value means. False if `name` is none.
 bool ApplyFlag(const std::string& name, MountOptions& options) {
-  if (name == "rw") {
-    throw Unsupported(
-        "-o rw: writing is not supported yet; leave it out to mount "
-        "read-only");
-  }
   if (IsOneOf(kWithoutEffect, name)) return true;
-  if (name == "allow_other") {
+  if (name == "ro") {
+    options.access = MountAccess::kReadOnly;
+  } else if (name == "rw") {
+    options.access = MountAccess::kReadWrite;
+  } else if (name == "allow_other") {
     options.allow_other = true;
   } else if (name == "allow_root") {
     options.allow_root = true;

@@ -17,9 +17,16 @@ inline constexpr uint32_t kLeastMaxRead = 4 * 1024;
 // libfuse 3.14 exchanges at most 256 pages with the kernel at a time.
 inline constexpr uint32_t kGreatestMaxRead = 1024 * 1024;
 
-// What `-o` and the command line can say about a mount. Every mount is
-// read-only.
+// What `-o` says about writing.
+enum class MountAccess {
+  kAsDevice,   // Nothing: what the device allows.
+  kReadOnly,   // ro
+  kReadWrite,  // rw
+};
+
+// What `-o` and the command line can say about a mount.
 struct MountOptions {
+  MountAccess access = MountAccess::kAsDevice;
   bool allow_other = false;   // Users other than the owner may look inside.
   bool allow_root = false;    // root may.
   bool auto_unmount = false;  // fusermount3 unmounts when the process dies.
@@ -37,7 +44,7 @@ struct MountOptions {
 
 // Parses the values of every -o, each a list separated by commas; a backslash
 // before a comma or a backslash makes it part of a value. The last one wins.
-// Throws UsageError that names the option, and Unsupported for `rw`.
+// Throws UsageError that names the option.
 MountOptions ParseMountOptions(const std::vector<std::string>& values);
 
 // The arguments that fuse_session_new() takes for `options`, without the

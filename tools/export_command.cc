@@ -4,24 +4,20 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <array>
 #include <boost/program_options/options_description.hpp>
 #include <boost/program_options/value_semantic.hpp>
 #include <cstdio>
 #include <memory>
 #include <optional>
-#include <thread>
 
 #include "crypto/hash.h"
-#include "crypto/unsupported_algorithm.h"
 #include "engine/errors.h"
 #include "engine/open_image.h"
 #include "tools/byte_size.h"
 #include "tools/command_line.h"
+#include "tools/copy_arguments.h"
 #include "tools/export_target.h"
 #include "tools/interrupt_watch.h"
-#include "tools/number_option.h"
 #include "tools/open_arguments.h"
 #include "tools/plaintext_copy.h"
 #include "tools/progress_bar.h"
@@ -30,8 +26,6 @@ namespace pellucid::cli {
 namespace {
 
 namespace po = boost::program_options;
-
-constexpr unsigned kMaxThreads = 256;
 
 const CommandSyntax kSyntax = {
     .synopsis = "pellucid export [OPTION]... IMAGE FILE|-",
@@ -44,50 +38,24 @@ const CommandSyntax kSyntax = {
 
 struct ExportArguments {
   OpenArguments open;
-  std::string offset;
+  CopyArguments copy;
   std::string length;
-  std::string hash;
-  std::string threads;
-  bool no_sparse = false;
   bool force = false;
-  bool quiet = false;
 
   void AddTo(po::options_description& options);
 };
 
 void ExportArguments::AddTo(po::options_description& options) {
-  const auto text = [](std::string* value, const char* name) {
-    return po::value(value)->value_name(name);
-  };
-  options.add_options()                                                       //
-      ("offset", text(&offset, "N"), "begin at byte N; suffixes K, M, G, T")  //
-      ("length", text(&length, "N"), "copy N bytes, not all up to the end")   //
-      ("hash", text(&hash, "NAME"),
-       "print a hash of the copied bytes (sha256, ...) on standard output; "
-       "on standard error if the data goes to standard output")  //
-      ("no-sparse", po::bool_switch(&no_sparse),
-       "write zeros instead of holes")  //
+  copy.AddTo(options, "begin at byte N; suffixes K, M, G, T",
+             "print a hash of the copied bytes (sha256, ...) on standard "
+             "output; on standard error if the data goes to standard output",
+             "write zeros instead of holes");
+  options.add_options()  //
+      ("length", po::value(&length)->value_name("N"),
+       "copy N bytes, not all up to the end")  //
       ("force", po::bool_switch(&force),
-       "overwrite an existing FILE, or a block device")                    //
-      ("threads", text(&threads, "N"), "default: one for each processor")  //
-      ("quiet", po::bool_switch(&quiet), "show no progress bar");
+       "overwrite an existing FILE, or a block device");
   open.AddTo(options);
-}
-
-unsigned ParseThreads(const std::string& text) {
-  if (text.empty()) {
-    return std::clamp(std::thread::hardware_concurrency(), 1u, kMaxThreads);
-  }
-  return ParseNumber("threads", text, 1, kMaxThreads);
-}
-
-std::unique_ptr<crypto::Hasher> ParseHash(const std::string& name) {
-  if (name.empty()) return nullptr;
-  try {
-    return crypto::MakeHasher(name);
-  } catch (const crypto::UnsupportedAlgorithm& error) {
-    throw UsageError(fmt::format("--hash {}: {}", name, error.what()));
-  }
 }
 
 // A part as the user asked for it, before the size of the image is known.
@@ -97,10 +65,7 @@ struct WantedPart {
 };
 
 WantedPart ParsePart(const ExportArguments& arguments) {
-  WantedPart part;
-  if (!arguments.offset.empty()) {
-    part.offset = ParseByteSize("offset", arguments.offset);
-  }
+  WantedPart part = {.offset = arguments.copy.Offset(), .length = {}};
   if (!arguments.length.empty()) {
     part.length = ParseByteSize("length", arguments.length);
   }
@@ -124,34 +89,15 @@ ByteRange PartOf(uint64_t size, const WantedPart& wanted) {
   return {.offset = wanted.offset, .length = wanted.length.value_or(rest)};
 }
 
-// The line that `sha256sum` prints, and takes back with --check.
-void PrintHash(crypto::Hasher& hasher, const std::string& path) {
-  std::vector<std::byte> digest(hasher.digest_size());
-  hasher.Final(digest);
-  std::string line;
-  for (const std::byte byte : digest) {
-    line += fmt::format("{:02x}", static_cast<unsigned>(byte));
-  }
-  line += "  ";
-  bool escaped = false;
-  for (const char c : path) {
-    const bool special = c == '\n' || c == '\\';
-    escaped = escaped || special;
-    line += !special ? std::string(1, c) : c == '\n' ? "\\n" : "\\\\";
-  }
-  fmt::print(path == "-" ? stderr : stdout, "{}{}\n", escaped ? "\\" : "",
-             line);
-}
-
 void Copy(BlockDevice& image, ByteRange part, ExportTarget& target,
           crypto::Hasher* hasher, const ExportArguments& arguments) {
   // A stream is left at once: nothing is there to clean up, and its reader may
   // be stuck.
   std::optional<InterruptWatch> interrupts;
   if (!target.is_stream()) interrupts.emplace();
-  ProgressBar bar(part.length, arguments.quiet);
-  PlaintextCopy copy(image, part, target, hasher);
-  copy.Run(ParseThreads(arguments.threads), [&](Progress progress) {
+  ProgressBar bar(part.length, arguments.copy.quiet());
+  PlaintextCopy copy(image, part, target, 0, hasher);
+  copy.Run(arguments.copy.Threads(), [&](Progress progress) {
     if (interrupts) InterruptWatch::Check();
     bar.Show(progress);
   });
@@ -172,11 +118,12 @@ int RunExportCommand(const std::vector<std::string>& words) {
   OpenOptions open_options = arguments.open.ToOpenOptions();
   open_options.image = (*operands)[0];
   const WantedPart wanted = ParsePart(arguments);
-  ParseThreads(arguments.threads);
-  const std::unique_ptr<crypto::Hasher> hasher = ParseHash(arguments.hash);
-  const ExportTargetOptions target_options = {.path = path,
-                                              .overwrite = arguments.force,
-                                              .sparse = !arguments.no_sparse};
+  arguments.copy.Threads();
+  const std::unique_ptr<crypto::Hasher> hasher = arguments.copy.MakeHasher();
+  const ExportTargetOptions target_options = {
+      .path = path,
+      .overwrite = arguments.force,
+      .sparse = arguments.copy.sparse()};
   // Before anybody has to type a passphrase.
   CheckExportTarget(target_options);
 
@@ -196,7 +143,7 @@ int RunExportCommand(const std::vector<std::string>& words) {
     target.Discard();
     throw;
   }
-  if (hasher) PrintHash(*hasher, path);
+  if (hasher) PrintHash(*hasher, path, path == "-" ? stderr : stdout);
   return 0;
 }
 

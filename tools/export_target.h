@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/open_image.h"
+#include "tools/copy_target.h"
 #include "tools/file_descriptor.h"
 
 namespace pellucid::cli {
@@ -26,7 +27,7 @@ void CheckExportTarget(const ExportTargetOptions& options);
 
 // Where the plaintext goes: a regular file, a block device, or a stream (a
 // pipe, a terminal, a character device) that takes bytes in their order only.
-class ExportTarget {
+class ExportTarget : public CopyTarget {
  public:
   // Creates or opens the target and gives a regular file its length of `size`
   // bytes. Changes nothing if the target turns out to be one of `sources`, the
@@ -34,15 +35,12 @@ class ExportTarget {
   ExportTarget(const ExportTargetOptions& options, uint64_t size,
                const std::vector<HostFileId>& sources);
 
-  // Must data come in order, from one thread at a time?
-  bool is_stream() const { return kind_ == Kind::kStream; }
-  // Do ranges that nobody writes read as zeros, so that holes can be left out?
-  bool is_sparse() const { return sparse_; }
-
-  // Writes at `offset`; a stream takes no notice of it. Throws IoError. Safe to
-  // call from many threads unless is_stream().
-  void Write(uint64_t offset, std::span<const std::byte> data);
-  void WriteZeros(uint64_t offset, uint64_t length);
+  bool is_stream() const override { return kind_ == Kind::kStream; }
+  ZeroHandling zeros() const override {
+    return sparse_ ? ZeroHandling::kLeaveOut : ZeroHandling::kStore;
+  }
+  void Write(uint64_t offset, std::span<const std::byte> data) override;
+  void WriteZeros(uint64_t offset, uint64_t length) override;
 
   // Everything is written. Throws IoError.
   void Finish();

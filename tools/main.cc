@@ -25,6 +25,7 @@
 #include "tools/export_command.h"
 #include "tools/file_descriptor.h"
 #include "tools/header_command.h"
+#include "tools/import_command.h"
 #include "tools/info_command.h"
 #include "tools/key_command.h"
 #include "tools/mistyped_word.h"
@@ -57,6 +58,8 @@ constexpr std::array kSubcommands = {
                RunInfoCommand},
     Subcommand{"export", "copy the plaintext to a file or a pipe",
                RunExportCommand},
+    Subcommand{"import", "copy plaintext from a file or a pipe into an image",
+               RunImportCommand},
     Subcommand{"create", "make a new image or detached header",
                RunCreateCommand},
     Subcommand{"key", "list, add, remove and change passphrases",

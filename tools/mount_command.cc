@@ -13,6 +13,7 @@
 #include "fuse/mount_session.h"
 #include "fuse/mountpoint.h"
 #include "tools/command_line.h"
+#include "tools/mount_access.h"
 #include "tools/open_arguments.h"
 
 namespace pellucid::cli {
@@ -23,11 +24,14 @@ namespace po = boost::program_options;
 const CommandSyntax kSyntax = {
     .synopsis = "pellucid mount [OPTION]... IMAGE MOUNTPOINT",
     .description =
-        "Shows the plaintext of IMAGE, read-only. If MOUNTPOINT is a regular\n"
-        "file the plaintext takes its place; in a directory it is the file\n"
-        "`disk`. Returns when it is there; `pellucid umount` ends it.\n"
+        "Shows the plaintext of IMAGE, for reading and, if the image can be\n"
+        "written, for writing. If MOUNTPOINT is a regular file the plaintext\n"
+        "takes its place; in a directory it is the file `disk`. Returns when "
+        "it\n"
+        "is there; `pellucid umount` ends it.\n"
         "\n"
-        "Mount options: allow_other, allow_root, uid=N, gid=N, umask=OCTAL,\n"
+        "Mount options: ro (as --read-only), rw (fail unless the image can be\n"
+        "written), allow_other, allow_root, uid=N, gid=N, umask=OCTAL,\n"
         "fsname=NAME, max_read=BYTES, auto_unmount, and flags of mount(8) as\n"
         "pellucid(1) lists them.",
     .operands = {"IMAGE", "MOUNTPOINT"},
@@ -64,6 +68,8 @@ int RunMountCommand(const std::vector<std::string>& words) {
   open_options.image = (*operands)[0];
   fuse::MountOptions mount_options =
       fuse::ParseMountOptions(mount_option_lists);
+  const WantedAccess access =
+      DecideAccess(open_options, arguments.read_only(), mount_options.access);
   mount_options.image_may_change = open_options.force_share;
   if (mount_options.fsname.empty()) {
     mount_options.fsname = SourceName(open_options.image);
@@ -74,7 +80,9 @@ int RunMountCommand(const std::vector<std::string>& words) {
       fuse::CheckMountpoint((*operands)[1], NamedFiles(open_options));
 
   const auto serve = [&](const std::function<void()>& on_ready) {
-    OpenedImage image = OpenAndWarn(open_options, *passphrases);
+    OpenedImage image =
+        OpenWithAccess(open_options, access, *passphrases, Warn);
+    WarnAbout(image);
     fuse::CheckIsNoImageFile(mountpoint, image.files);
     passphrases.reset();  // Wiped: nothing asks again while the mount is up.
     fuse::MountSession session(std::move(image.device), image.image_stat,

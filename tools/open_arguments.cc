@@ -91,7 +91,7 @@ void OpenArguments::AddTo(po::options_description& options) {
       ("force-share", po::bool_switch(&force_share_),
        "read although another program may be writing")  //
       ("read-only", po::bool_switch(&read_only_),
-       "change nothing; always so in this version");
+       "open the image for reading only");
 }
 
 OpenOptions OpenArguments::ToOpenOptions() const {
@@ -107,6 +107,14 @@ OpenOptions OpenArguments::ToOpenOptions() const {
   options.allow_backing = !no_backing_;
   options.force_share = force_share_;
   return options;
+}
+
+bool OpenArguments::reads_standard_input() const {
+  const auto names_it = [](const std::vector<std::string>& files) {
+    return std::ranges::find(files, "-") != files.end();
+  };
+  return names_it(key_files_) || names_it(backing_key_files_) ||
+         passphrase_fd_ == "0";
 }
 
 std::vector<OfferedSecret> OpenArguments::OfferedSecrets() const {
@@ -166,12 +174,18 @@ std::unique_ptr<PassphraseSource> OpenArguments::MakePassphraseSource() const {
   return std::make_unique<VolumeKeyFile>(volume_key_file_, std::move(source));
 }
 
+void Warn(const std::string& text) {
+  fmt::print(stderr, "pellucid: warning: {}\n", Printable(text));
+}
+
+void WarnAbout(const OpenedImage& image) {
+  for (const std::string& warning : image.warnings) Warn(warning);
+}
+
 OpenedImage OpenAndWarn(const OpenOptions& options,
                         PassphraseSource& passphrases) {
   OpenedImage image = OpenImage(options, passphrases);
-  for (const std::string& warning : image.warnings) {
-    fmt::print(stderr, "pellucid: warning: {}\n", Printable(warning));
-  }
+  WarnAbout(image);
   return image;
 }
 

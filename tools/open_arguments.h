@@ -27,6 +27,10 @@ class OpenArguments {
   // Throws UsageError for a value that an option does not take.
   OpenOptions ToOpenOptions() const;
 
+  bool read_only() const { return read_only_; }
+  // Is standard input one of the key files?
+  bool reads_standard_input() const;
+
   // What the options name: key files, a descriptor, the kernel keyring. Without
   // any, the credential "pellucid.passphrase" if systemd passes one, otherwise
   // the terminal. Reads nothing before it is asked for. Throws UsageError.
@@ -50,11 +54,14 @@ class OpenArguments {
   std::string keyslot_;
   bool no_backing_ = false;
   bool force_share_ = false;
-  // Only accepted: nothing is opened for writing yet.
   bool read_only_ = false;
 };
 
-// OpenImage(), with the image's warnings on standard error.
+// Prints a warning on standard error.
+void Warn(const std::string& text);
+// Prints what `image` warns of.
+void WarnAbout(const OpenedImage& image);
+// OpenImage() and WarnAbout().
 OpenedImage OpenAndWarn(const OpenOptions& options,
                         PassphraseSource& passphrases);
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <cstring>
 #include <limits>
 #include <memory>
 #include <new>
@@ -18,10 +17,6 @@ constexpr std::chrono::milliseconds kWatchInterval(100);
 // Zeros that must be written or hashed come in pieces of this size, so that
 // progress shows and the threads share the work.
 constexpr uint64_t kMaxWrittenHole = uint64_t{16} << 20;
-
-// In a sparse target, this much of zeros is left out although the image stores
-// them. Less is not worth a write of its own.
-constexpr size_t kZeroBlock = size_t{64} << 10;
 
 constexpr std::align_val_t kBufferAlignment{4096};
 
@@ -38,44 +33,19 @@ Buffer MakeBuffer() {
       ::operator new[](PieceSource::kMaxLength, kBufferAlignment)));
 }
 
-bool IsZero(std::span<const std::byte> bytes) {
-  return bytes.empty() ||
-         (bytes[0] == std::byte{0} &&
-          std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
-}
-
-// Writes `bytes` but leaves out blocks of zeros. Blocks end at multiples of
-// their size in the target.
-void WriteSparsely(ExportTarget& target, uint64_t offset,
-                   std::span<const std::byte> bytes) {
-  size_t unwritten = 0;  // Where data begins that is not written yet.
-  size_t block = 0;
-  for (size_t at = 0; at < bytes.size(); at += block) {
-    block = static_cast<size_t>(std::min<uint64_t>(
-        kZeroBlock - (offset + at) % kZeroBlock, bytes.size() - at));
-    if (!IsZero(bytes.subspan(at, block))) continue;
-    if (unwritten < at) {
-      target.Write(offset + unwritten,
-                   bytes.subspan(unwritten, at - unwritten));
-    }
-    unwritten = at + block;
-  }
-  if (unwritten < bytes.size()) {
-    target.Write(offset + unwritten, bytes.subspan(unwritten));
-  }
-}
-
 }  // namespace
 
-PlaintextCopy::PlaintextCopy(BlockDevice& image, ByteRange range,
-                             ExportTarget& target, crypto::Hasher* hasher)
-    : image_(image),
+PlaintextCopy::PlaintextCopy(BlockDevice& source, ByteRange range,
+                             CopyTarget& target, uint64_t target_offset,
+                             crypto::Hasher* hasher)
+    : source_(source),
       range_(range),
       target_(target),
+      target_offset_(target_offset),
       hasher_(hasher),
       ordered_(hasher != nullptr || target.is_stream()),
-      pieces_(image, range,
-              target.is_sparse() && hasher == nullptr
+      pieces_(source, range,
+              target.zeros() == ZeroHandling::kLeaveOut && hasher == nullptr
                   ? std::numeric_limits<uint64_t>::max()
                   : kMaxWrittenHole) {}
 
@@ -141,7 +111,7 @@ void PlaintextCopy::CopyHole(const Piece& piece) {
     if (target_.is_stream()) target_.WriteZeros(0, piece.range.length);
     PassTurn();
   }
-  if (!target_.is_stream() && !target_.is_sparse()) {
+  if (!target_.is_stream() && target_.zeros() != ZeroHandling::kLeaveOut) {
     target_.WriteZeros(TargetOffset(piece.range.offset), piece.range.length);
   }
 }
@@ -156,7 +126,7 @@ void PlaintextCopy::CopyData(const Piece& piece, std::span<std::byte> buffer) {
   };
   for (const ByteRange& data : piece.data) {
     std::ranges::fill(part(filled_to, data.offset), std::byte{0});
-    image_.Read(data.offset, part(data.offset, data.end()));
+    source_.Read(data.offset, part(data.offset, data.end()));
     copied_ += data.length;
     filled_to = data.end();
   }
@@ -173,8 +143,9 @@ void PlaintextCopy::CopyData(const Piece& piece, std::span<std::byte> buffer) {
 
 void PlaintextCopy::WriteData(const Piece& piece,
                               std::span<const std::byte> bytes) {
-  if (!target_.is_sparse()) {
-    target_.Write(TargetOffset(piece.range.offset), bytes);
+  if (target_.zeros() != ZeroHandling::kLeaveOut) {
+    // Small holes among the data are written with it.
+    WriteSparsely(target_, TargetOffset(piece.range.offset), bytes);
     return;
   }
   for (const ByteRange& data : piece.data) {

@@ -13,20 +13,22 @@
 #include "crypto/hash.h"
 #include "engine/block_device.h"
 #include "tools/copy_pieces.h"
-#include "tools/export_target.h"
+#include "tools/copy_target.h"
 #include "tools/progress_bar.h"
 
 namespace pellucid::cli {
 
-// Copies a range of an image to a target with several threads. Each takes the
-// next piece and reads (so decrypts) it into a buffer of its own. What needs
+// Copies a range of a device to a target with several threads. Each takes the
+// next piece, reads (so decrypts) it into a buffer of its own and writes (so
+// encrypts) it. What needs
 // the bytes in order, a hash or a stream, is done by the thread whose turn it
 // is; writes to a file or a device need no turn.
 class PlaintextCopy {
  public:
-  // Borrows everything. `hasher` may be null.
-  PlaintextCopy(BlockDevice& image, ByteRange range, ExportTarget& target,
-                crypto::Hasher* hasher);
+  // Borrows everything. The range lands at `target_offset`. `hasher` may be
+  // null.
+  PlaintextCopy(BlockDevice& source, ByteRange range, CopyTarget& target,
+                uint64_t target_offset, crypto::Hasher* hasher);
 
   // Copies with `threads` threads (at least 1) and calls `watch` from the
   // calling thread about ten times a second. The first error of a thread, or
@@ -46,13 +48,14 @@ class PlaintextCopy {
   void PassTurn();
   void Stop();
 
-  uint64_t TargetOffset(uint64_t image_offset) const {
-    return image_offset - range_.offset;
+  uint64_t TargetOffset(uint64_t source_offset) const {
+    return source_offset - range_.offset + target_offset_;
   }
 
-  BlockDevice& image_;
+  BlockDevice& source_;
   const ByteRange range_;
-  ExportTarget& target_;
+  CopyTarget& target_;
+  const uint64_t target_offset_;
   crypto::Hasher* const hasher_;  // Used by the thread whose turn it is.
   const bool ordered_;
   PieceSource pieces_;

@@ -1,29 +1,42 @@
 #ifndef PELLUCID_ENGINE_LUKS_LUKS_DEVICE_H_
 #define PELLUCID_ENGINE_LUKS_LUKS_DEVICE_H_
 
+#include <array>
 #include <memory>
+#include <shared_mutex>
 #include <vector>
 
 #include "crypto/sector_cipher.h"
-#include "engine/block_device.h"
 #include "engine/luks/volume_header.h"
+#include "engine/writable_device.h"
 
 namespace pellucid::luks {
 
 // The plaintext of a LUKS payload: its segments, one behind the other. Sectors
 // are tweaked with their number within the segment. Whatever the payload lacks
 // (a hole, an unallocated cluster) is zeros of ciphertext, which decrypt to
-// noise: there are no holes here. Takes no lock and allocates nothing.
-class LuksDevice : public BlockDevice {
+// noise: there are no holes here, and zeros are stored like other data.
+// Allocates nothing per request, and takes no lock unless it can be written.
+class LuksDevice : public WritableDevice {
  public:
   // `volume_key` opens every encrypted segment. CheckPayload() has accepted the
   // payload. Throws crypto::UnsupportedAlgorithm.
+  //
+  // Over a payload that can only be read: Write(), WriteZeroes() and Flush()
+  // must not be called.
   LuksDevice(std::unique_ptr<BlockDevice> payload, const VolumeHeader& header,
              std::span<const std::byte> volume_key);
+  // Over a payload that can be written.
+  LuksDevice(std::unique_ptr<WritableDevice> payload,
+             const VolumeHeader& header, std::span<const std::byte> volume_key);
 
   uint64_t size() const override { return size_; }
   void Read(uint64_t offset, std::span<std::byte> out) override;
   Extent ExtentAt(uint64_t offset, uint64_t max_length) override;
+  void Write(uint64_t offset, std::span<const std::byte> in) override;
+  // Frees no space in an encrypted segment, whatever `mode` is.
+  void WriteZeroes(uint64_t offset, uint64_t length, ZeroMode mode) override;
+  void Flush() override;
 
  private:
   struct Run {
@@ -33,13 +46,42 @@ class LuksDevice : public BlockDevice {
     uint64_t iv_tweak;
     std::unique_ptr<crypto::SectorCipher> cipher;  // Null if linear.
   };
+  struct alignas(64) RegionLock {
+    std::shared_mutex mutex;
+  };
 
+  void AddRuns(const VolumeHeader& header,
+               std::span<const std::byte> volume_key);
   const Run& RunAt(uint64_t offset) const;
+  // How much of [offset, offset + length) lies in the run and, if that is
+  // encrypted, in one region.
+  static uint64_t LengthInRegion(const Run& run, uint64_t offset,
+                                 uint64_t length);
+  // Of the region that holds the byte `in_run` of a run.
+  std::shared_mutex& RegionMutex(uint64_t in_run);
   void ReadRun(const Run& run, uint64_t offset, std::span<std::byte> out);
+  static void Decrypt(const Run& run, uint64_t in_run,
+                      std::span<std::byte> sectors);
+  // Encrypts and writes `length` bytes at `in_run`, zeros if `in` is null.
+  // Requires them to lie in one region.
+  void WriteInRegion(const Run& run, uint64_t in_run, const std::byte* in,
+                     size_t length);
 
+  // The ciphertext of a sector makes sense as a whole only. Whoever writes to a
+  // region has its lock alone, and whoever reads there shares it, so that no
+  // sector is ever seen half written, not even by who wants the bytes beside
+  // those that change. It is held across the payload's I/O, which is what it is
+  // for, but not across ciphers, except to change a cut sector: that has to
+  // stay as it was read until it is written. Many small regions, rather than
+  // one lock with aligned writes sharing it, let no slow read of a cut sector
+  // stop other writes, and keep two aligned writes to one sector apart.
+  static constexpr size_t kRegionLocks = 64;
+
+  WritableDevice* const writable_payload_ = nullptr;  // payload_, or null.
   const std::unique_ptr<BlockDevice> payload_;
   std::vector<Run> runs_;
   uint64_t size_ = 0;
+  std::array<RegionLock, kRegionLocks> region_locks_;
 };
 
 }  // namespace pellucid::luks

@@ -12,12 +12,6 @@
 namespace pellucid::qcow2 {
 namespace {
 
-// Bits 9 to 55 of L1 and standard L2 entries.
-constexpr uint64_t kOffsetMask = 0x00ff'ffff'ffff'fe00;
-constexpr uint64_t kCompressed = uint64_t{1} << 62;
-constexpr uint64_t kCopied = uint64_t{1} << 63;
-constexpr uint64_t kReadsAsZeros = 1;  // Standard L2 entries only.
-constexpr uint64_t kSubclusters = 32;
 // What one call looks at, of either table: walks over layers of very different
 // cluster sizes ask again and again, and must not pay for a whole table then.
 constexpr uint64_t kMaxEntriesPerCall = 8192;
@@ -28,7 +22,8 @@ bool Append(Mapping& run, const Mapping& piece) {
     run = piece;
     return true;
   }
-  if (run.kind != piece.kind || run.kind == ClusterKind::kCompressed) {
+  if (run.kind != piece.kind || run.kind == ClusterKind::kCompressed ||
+      run.in_place != piece.in_place) {
     return false;
   }
   if (run.kind == ClusterKind::kData && run.host + run.length != piece.host) {
@@ -51,27 +46,31 @@ L1Table ReadL1Table(BlockDevice& file, uint64_t offset, uint32_t size) {
 ClusterMap::ClusterMap(BlockDevice& file, std::string file_name,
                        const Header& header, L1Table l1,
                        uint64_t l2_cache_bytes)
-    : file_name_(std::move(file_name)),
-      file_size_(file.size()),
+    : file_(file),
+      file_name_(std::move(file_name)),
       version_(header.version),
       cluster_bits_(header.cluster_bits),
       cluster_size_(header.cluster_size()),
       l2_coverage_(header.l2_coverage()),
       extended_l2_(header.has(kExtendedL2)),
+      entry_words_(extended_l2_ ? 2 : 1),
       external_data_(header.has(kExternalDataFile)),
-      l1_(std::move(l1)),
+      l1_offset_(l1.offset),
+      l1_(l1.entries.size()),
       // Never more than the image's tables need.
       cache_(file, cluster_size_,
-             std::min(l2_cache_bytes, l1_.entries.size() * cluster_size_)) {}
+             std::min(l2_cache_bytes, l1_.size() * cluster_size_)) {
+  std::ranges::copy(l1.entries, l1_.begin());
+}
 
 uint64_t ClusterMap::L2TableOf(uint64_t l1_index) const {
-  const uint64_t entry = l1_.entries.at(l1_index);
+  const uint64_t entry = l1_.at(l1_index).load();
   const uint64_t table = entry & kOffsetMask;
   if (table == 0) return 0;
   const auto corrupt = [&](const std::string& why) {
-    throw CorruptImage(
-        fmt::format("{}: L1 entry {} (byte {}) is {:#x}: {}", file_name_,
-                    l1_index, l1_.offset.value + l1_index * 8, entry, why));
+    throw CorruptImage(fmt::format("{}: L1 entry {} (byte {}) is {:#x}: {}",
+                                   file_name_, l1_index,
+                                   L1EntryOffset(l1_index).value, entry, why));
   };
   if (table % cluster_size_ != 0) {
     corrupt(
@@ -79,9 +78,10 @@ uint64_t ClusterMap::L2TableOf(uint64_t l1_index) const {
                     "cluster",
                     cluster_size_));
   }
-  if (table > file_size_ || cluster_size_ > file_size_ - table) {
+  const uint64_t file_size = file_.size();
+  if (table > file_size || cluster_size_ > file_size - table) {
     corrupt(
-        fmt::format("its L2 table ends behind the {}-byte file", file_size_));
+        fmt::format("its L2 table ends behind the {}-byte file", file_size));
   }
   return table;
 }
@@ -94,7 +94,9 @@ Mapping ClusterMap::Map(GuestOffset at, uint64_t max_length) {
     const uint64_t in_table = here % l2_coverage_;
     const uint64_t length =
         std::min(max_length - run.length, l2_coverage_ - in_table);
-    const uint64_t table = L2TableOf(here / l2_coverage_);
+    const uint64_t l1_index = here / l2_coverage_;
+    const bool own_table = (L1Entry(l1_index) & kCopied) != 0;
+    const uint64_t table = L2TableOf(l1_index);
     if (table == 0) {
       if (!Append(run, {.kind = ClusterKind::kUnallocated,
                         .length = length,
@@ -106,33 +108,34 @@ Mapping ClusterMap::Map(GuestOffset at, uint64_t max_length) {
     }
     // One table at a time bounds the work of a call.
     if (run.length != 0) break;
-    if (!MapWithinTable({table}, {here}, length, run)) break;
+    if (!MapWithinTable({table}, own_table, {here}, length, run)) break;
   }
   return run;
 }
 
-bool ClusterMap::MapWithinTable(HostOffset table, GuestOffset at,
-                                uint64_t length, Mapping& run) {
+bool ClusterMap::MapWithinTable(HostOffset table, bool own_table,
+                                GuestOffset at, uint64_t length, Mapping& run) {
   std::array<uint64_t, 64> words;
-  const uint64_t entry_words = extended_l2_ ? 2 : 1;
   uint64_t index = at.value % l2_coverage_ / cluster_size_;
   uint64_t in_cluster = at.value % cluster_size_;
   GuestOffset cluster = {at.value - in_cluster};
   length = std::min(length, kMaxEntriesPerCall * cluster_size_ - in_cluster);
   while (length != 0) {
-    const HostOffset first = table + index * entry_words * 8;
+    const HostOffset first = table + index * entry_words_ * 8;
     const uint64_t wanted = (in_cluster + length - 1) / cluster_size_ + 1;
     const uint64_t in_slice =
         (cache_.slice_bytes() - first.value % cache_.slice_bytes()) / 8;
     const uint64_t count =
-        std::min({wanted * entry_words, in_slice, words.size()}) / entry_words;
-    cache_.Read(first, std::span(words).first(count * entry_words));
+        std::min({wanted * entry_words_, in_slice, words.size()}) /
+        entry_words_;
+    cache_.Read(first, std::span(words).first(count * entry_words_));
     for (uint64_t i = 0; i < count; ++i) {
       const Entry entry = {
-          .at = first + i * entry_words * 8,
+          .at = first + i * entry_words_ * 8,
           .cluster = cluster,
-          .descriptor = words[i * entry_words],
-          .subclusters = extended_l2_ ? words[i * entry_words + 1] : 0};
+          .descriptor = words[i * entry_words_],
+          .subclusters = extended_l2_ ? words[i * entry_words_ + 1] : 0,
+          .own_table = own_table};
       while (in_cluster < cluster_size_ && length != 0) {
         const Mapping piece = Decode(entry, in_cluster, length);
         if (!Append(run, piece)) return false;
@@ -168,6 +171,8 @@ Mapping ClusterMap::Decode(const Entry& entry, uint64_t in_cluster,
                                       entry.cluster.value));
     }
     mapping.host = {host_cluster + in_cluster};
+    mapping.in_place = external_data_ ||
+                       (entry.own_table && (entry.descriptor & kCopied) != 0);
   }
   return mapping;
 }
@@ -226,15 +231,39 @@ Mapping ClusterMap::DecodeCompressed(const Entry& entry,
   const uint64_t descriptor = entry.descriptor & (kCompressed - 1);
   const uint64_t offset = descriptor & ((uint64_t{1} << offset_bits) - 1);
   const uint64_t sectors = (descriptor >> offset_bits) + 1;
-  if (offset >= file_size_) {
+  if (offset >= file_.size()) {
     CorruptEntry(entry, fmt::format("its compressed data begins behind the "
                                     "{}-byte file",
-                                    file_size_));
+                                    file_.size()));
   }
   return {.kind = ClusterKind::kCompressed,
           .length = length,
           .host = {offset},
-          .compressed_size = sectors * 512 - offset % 512};
+          .compressed_size = sectors * 512 - offset % 512,
+          .in_place = false};
+}
+
+L2Entry ClusterMap::ReadEntry(HostOffset table, uint64_t index) {
+  std::array<uint64_t, 2> words{};
+  cache_.Read(EntryOffset(table, index), std::span(words).first(entry_words_));
+  return {.descriptor = words[0], .subclusters = words[1]};
+}
+
+void ClusterMap::ChangeEntry(HostOffset table, uint64_t index,
+                             const L2Entry& entry) {
+  const std::array words = {entry.descriptor, entry.subclusters};
+  cache_.Change(EntryOffset(table, index),
+                std::span(words).first(entry_words_));
+}
+
+Mapping ClusterMap::CompressedRange(HostOffset table, uint64_t index,
+                                    const L2Entry& entry) const {
+  return DecodeCompressed({.at = EntryOffset(table, index),
+                           .cluster = {},
+                           .descriptor = entry.descriptor,
+                           .subclusters = entry.subclusters,
+                           .own_table = true},
+                          cluster_size_);
 }
 
 void ClusterMap::CorruptEntry(const Entry& entry,

@@ -1,6 +1,7 @@
 #ifndef PELLUCID_ENGINE_QCOW2_CLUSTER_MAP_H_
 #define PELLUCID_ENGINE_QCOW2_CLUSTER_MAP_H_
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "engine/qcow2/header.h"
 #include "engine/qcow2/l2_cache.h"
 #include "engine/qcow2/offsets.h"
+#include "engine/qcow2/table_entries.h"
 
 namespace pellucid::qcow2 {
 
@@ -38,11 +40,14 @@ struct Mapping {
                                  // the cluster's compressed data begins.
   uint64_t compressed_size = 0;  // kCompressed: bytes from `host`, an upper
                                  // bound, as the format counts sectors.
+  bool in_place = false;         // kData: nothing else refers to it, so that it
+                                 // may be changed where it is.
 };
 
 // Resolves guest offsets through the L1 and L2 tables of one image state, the
 // active one or a snapshot's. Safe to call from many threads; takes no lock
-// while the L2 entries are in the cache.
+// while the L2 entries are in the cache. One thread at a time may change
+// entries, which those who look them up see at once.
 class ClusterMap {
  public:
   // Borrows `file`, which holds the tables and must outlive the map.
@@ -53,20 +58,45 @@ class ClusterMap {
   // may end early. Throws CorruptImage, naming the entry, and IoError.
   Mapping Map(GuestOffset at, uint64_t max_length);
 
+  // For whoever changes the tables.
+  uint64_t l1_size() const { return l1_.size(); }
+  HostOffset L1EntryOffset(uint64_t index) const {
+    return l1_offset_ + index * 8;
+  }
+  uint64_t L1Entry(uint64_t index) const { return l1_.at(index).load(); }
+  void SetL1Entry(uint64_t index, uint64_t entry) {
+    l1_.at(index).store(entry);
+  }
+  // Offset of the L2 table for L1 entry `index`, 0 if it has none. Throws
+  // CorruptImage if it cannot be one.
+  uint64_t L2TableOf(uint64_t index) const;
+  // An entry of the table at `table`. Throws IoError.
+  L2Entry ReadEntry(HostOffset table, uint64_t index);
+  // Where it stands, and how long entries are.
+  HostOffset EntryOffset(HostOffset table, uint64_t index) const {
+    return table + index * entry_bytes();
+  }
+  uint64_t entry_bytes() const { return entry_words_ * 8; }
+  // Changes an entry whose slice is pinned in l2_cache().
+  void ChangeEntry(HostOffset table, uint64_t index, const L2Entry& entry);
+  L2Cache& l2_cache() { return cache_; }
+  // The host bytes to which a compressed entry refers. Throws CorruptImage.
+  Mapping CompressedRange(HostOffset table, uint64_t index,
+                          const L2Entry& entry) const;
+
  private:
   struct Entry {
     HostOffset at;        // Where the entry itself stands, for messages.
     GuestOffset cluster;  // What it is about.
     uint64_t descriptor;
     uint64_t subclusters;  // The bitmap of an extended entry.
+    bool own_table;        // The table it is in belongs to this state alone.
   };
 
-  // Offset of the L2 table for L1 entry `l1_index`, 0 if it has none.
-  uint64_t L2TableOf(uint64_t l1_index) const;
   // Begins `run` with what the entries of `table` say from `at` on; false if
   // the run ends within `length` bytes.
-  bool MapWithinTable(HostOffset table, GuestOffset at, uint64_t length,
-                      Mapping& run);
+  bool MapWithinTable(HostOffset table, bool own_table, GuestOffset at,
+                      uint64_t length, Mapping& run);
   Mapping Decode(const Entry& entry, uint64_t in_cluster,
                  uint64_t max_length) const;
   Mapping DecodeCompressed(const Entry& entry, uint64_t length) const;
@@ -75,15 +105,17 @@ class ClusterMap {
   [[noreturn]] void CorruptEntry(const Entry& entry,
                                  const std::string& why) const;
 
+  BlockDevice& file_;
   const std::string file_name_;
-  const uint64_t file_size_;
   const uint32_t version_;
   const uint32_t cluster_bits_;
   const uint64_t cluster_size_;
   const uint64_t l2_coverage_;
   const bool extended_l2_;
+  const uint64_t entry_words_;
   const bool external_data_;
-  const L1Table l1_;
+  const HostOffset l1_offset_;
+  std::vector<std::atomic<uint64_t>> l1_;
   L2Cache cache_;
 };
 

@@ -134,4 +134,11 @@ void CompressedClusters::Keep(uint64_t host,
   oldest_ = (oldest_ + 1) % kept_.size();
 }
 
+void CompressedClusters::Forget(uint64_t host, uint64_t length) {
+  const std::lock_guard guard(lock_);
+  for (Kept& kept : kept_) {
+    if (kept.host >= host && kept.host < host + length) kept.content.reset();
+  }
+}
+
 }  // namespace pellucid::qcow2

@@ -30,6 +30,10 @@ class CompressedClusters {
   void Read(const Mapping& mapping, uint64_t in_cluster,
             std::span<std::byte> out);
 
+  // Drops what was unpacked from [host, host + length): something else will
+  // stand there.
+  void Forget(uint64_t host, uint64_t length);
+
  private:
   using Cluster = std::unique_ptr<std::byte[]>;
   struct Kept {

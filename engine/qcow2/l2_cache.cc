@@ -63,43 +63,165 @@ void L2Cache::Read(HostOffset at, std::span<uint64_t> words) {
     if (TryRead(slots + way, slice, first, words)) return;
   }
   std::array<uint64_t, kMaxSliceWords> content;
-  const std::span slice_content = std::span(content).first(slice_words_);
-  file_.Read(slice * slice_bytes(), std::as_writable_bytes(slice_content));
-  for (uint64_t& word : slice_content) word = SwapBigEndian(word);
-  std::copy_n(slice_content.begin() + static_cast<ptrdiff_t>(first),
-              words.size(), words.begin());
-  Insert(slice, slice_content);
+  Load(slice, std::span(content).first(slice_words_));
+  std::copy_n(content.begin() + static_cast<ptrdiff_t>(first), words.size(),
+              words.begin());
 }
 
-void L2Cache::Insert(uint64_t slice, std::span<const uint64_t> content) {
+void L2Cache::Load(uint64_t slice, std::span<uint64_t> content) {
   const size_t slots = FirstSlotOf(slice);
-  const std::lock_guard lock(fill_locks_[slots / kWays % kLocks]);
-  for (size_t way = 0; way < kWays; ++way) {
-    if (slots_[slots + way].slice.load(std::memory_order_relaxed) == slice) {
-      return;  // Another thread was faster.
+  for (;;) {
+    const uint64_t generation = GenerationOf(slice).load();
+    for (size_t way = 0; way < kWays; ++way) {
+      if (TryRead(slots + way, slice, 0, content)) return;
     }
+    file_.Read(slice * slice_bytes(), std::as_writable_bytes(content));
+    for (uint64_t& word : content) word = SwapBigEndian(word);
+    // If somebody has changed the slice and written it meanwhile, what was read
+    // may be old or half of each.
+    if (GenerationOf(slice).load() != generation) continue;
+    Insert(slice, content, generation);
+    return;
   }
+}
+
+L2Cache::Slot* L2Cache::Find(uint64_t slice) {
+  const size_t slots = FirstSlotOf(slice);
+  for (size_t way = 0; way < kWays; ++way) {
+    Slot& slot = slots_[slots + way];
+    if (slot.slice.load(std::memory_order_relaxed) == slice) return &slot;
+  }
+  return nullptr;
+}
+
+L2Cache::Slot* L2Cache::FindVictim(uint64_t slice) {
+  const size_t slots = FirstSlotOf(slice);
   // The clock: the hand passes over what was used since it came by last.
   uint8_t& hand = hands_[slots / kWays];
-  for (size_t passed = 0; passed < kWays; ++passed) {
-    if (!slots_[slots + hand].used.exchange(false, std::memory_order_relaxed)) {
-      break;
-    }
+  for (size_t passed = 0; passed < 2 * kWays; ++passed) {
+    Slot& slot = slots_[slots + hand];
     hand = static_cast<uint8_t>((hand + 1) % kWays);
+    if (slot.pins != 0 || slot.changed) continue;
+    if (!slot.used.exchange(false, std::memory_order_relaxed)) return &slot;
   }
-  const size_t victim = slots + hand;
-  hand = static_cast<uint8_t>((hand + 1) % kWays);
+  return nullptr;
+}
 
-  Slot& slot = slots_[victim];
-  std::atomic<uint64_t>* words = WordsOf(victim);
-  const uint64_t version = slot.version.load(std::memory_order_relaxed);
-  slot.version.store(version + 1, std::memory_order_relaxed);
+bool L2Cache::Insert(uint64_t slice, std::span<const uint64_t> content,
+                     uint64_t generation) {
+  const std::lock_guard lock(LockOf(slice));
+  if (GenerationOf(slice).load() != generation) return false;
+  if (Find(slice) != nullptr) return true;  // Another thread was faster.
+  Slot* const slot = FindVictim(slice);
+  if (slot == nullptr) return false;
+  std::atomic<uint64_t>* words = WordsOf(NumberOf(*slot));
+  const uint64_t version = slot->version.load(std::memory_order_relaxed);
+  slot->version.store(version + 1, std::memory_order_relaxed);
   // Release keeps the odd version in front of each change.
-  slot.slice.store(slice, std::memory_order_release);
+  slot->slice.store(slice, std::memory_order_release);
   for (size_t i = 0; i < slice_words_; ++i) {
     words[i].store(content[i], std::memory_order_release);
   }
+  slot->version.store(version + 2, std::memory_order_release);
+  return true;
+}
+
+bool L2Cache::Pin(HostOffset at) {
+  const uint64_t slice = at.value / slice_bytes();
+  std::array<uint64_t, kMaxSliceWords> content;
+  // Between the loading and the pin another thread's slice may take the place.
+  for (size_t attempt = 0; attempt < kWays; ++attempt) {
+    {
+      const std::lock_guard lock(LockOf(slice));
+      if (Slot* const slot = Find(slice)) {
+        ++slot->pins;
+        return true;
+      }
+      if (FindVictim(slice) == nullptr) return false;
+    }
+    Load(slice, std::span(content).first(slice_words_));
+  }
+  return false;
+}
+
+void L2Cache::Unpin(HostOffset at) {
+  const uint64_t slice = at.value / slice_bytes();
+  const std::lock_guard lock(LockOf(slice));
+  --Find(slice)->pins;
+}
+
+void L2Cache::Change(HostOffset at, std::span<const uint64_t> words) {
+  const uint64_t slice = at.value / slice_bytes();
+  const std::lock_guard lock(LockOf(slice));
+  Slot& slot = *Find(slice);
+  std::atomic<uint64_t>* const content =
+      WordsOf(NumberOf(slot)) + at.value % slice_bytes() / 8;
+  GenerationOf(slice).fetch_add(1);
+  const uint64_t version = slot.version.load(std::memory_order_relaxed);
+  slot.version.store(version + 1, std::memory_order_relaxed);
+  for (size_t i = 0; i < words.size(); ++i) {
+    content[i].store(words[i], std::memory_order_release);
+  }
   slot.version.store(version + 2, std::memory_order_release);
+  SetChanged(slot);
+}
+
+void L2Cache::SetChanged(Slot& slot) {
+  if (slot.changed) return;
+  slot.changed = true;
+  changed_slots_.push_back(NumberOf(slot));
+}
+
+std::vector<L2Cache::ChangedSlice> L2Cache::TakeChanges() {
+  std::vector<ChangedSlice> slices;
+  slices.reserve(changed_slots_.size());
+  for (const size_t number : changed_slots_) {
+    Slot& slot = slots_[number];
+    const uint64_t slice = slot.slice.load(std::memory_order_relaxed);
+    const std::lock_guard lock(LockOf(slice));
+    slot.changed = false;
+    ++slot.pins;
+    ChangedSlice& taken = slices.emplace_back(
+        ChangedSlice{.offset = {slice * slice_bytes()},
+                     .bytes = std::vector<std::byte>(slice_bytes())});
+    const std::atomic<uint64_t>* const words = WordsOf(number);
+    for (size_t word = 0; word < slice_words_; ++word) {
+      StoreBigEndian(taken.bytes, word * 8,
+                     words[word].load(std::memory_order_relaxed));
+    }
+  }
+  changed_slots_.clear();
+  std::ranges::sort(slices, {}, &ChangedSlice::offset);
+  return slices;
+}
+
+void L2Cache::ChangesWritten(std::span<const ChangedSlice> slices) {
+  for (const ChangedSlice& slice : slices) Unpin(slice.offset);
+}
+
+void L2Cache::ChangesNotWritten(std::span<const ChangedSlice> slices) {
+  for (const ChangedSlice& changed : slices) {
+    const uint64_t slice = changed.offset.value / slice_bytes();
+    const std::lock_guard lock(LockOf(slice));
+    Slot& slot = *Find(slice);
+    SetChanged(slot);
+    --slot.pins;
+  }
+}
+
+void L2Cache::Forget(HostOffset begin, uint64_t length) {
+  for (uint64_t at = begin.value; at < begin.value + length;
+       at += slice_bytes()) {
+    const uint64_t slice = at / slice_bytes();
+    const std::lock_guard lock(LockOf(slice));
+    GenerationOf(slice).fetch_add(1);
+    Slot* const slot = Find(slice);
+    if (slot == nullptr) continue;
+    const uint64_t version = slot->version.load(std::memory_order_relaxed);
+    slot->version.store(version + 1, std::memory_order_relaxed);
+    slot->slice.store(kNoSlice, std::memory_order_release);
+    slot->version.store(version + 2, std::memory_order_release);
+  }
 }
 
 }  // namespace pellucid::qcow2

@@ -7,12 +7,9 @@
 #include <utility>
 
 #include "engine/errors.h"
-#include "engine/sector_pieces.h"
 
 namespace pellucid::qcow2 {
 namespace {
-
-constexpr uint64_t kSectorSize = 512;
 
 L1Table LoadL1(BlockDevice& file, const Qcow2Image::Parts& parts) {
   const Header& header = parts.header;
@@ -39,32 +36,103 @@ L1Table LoadL1(BlockDevice& file, const Qcow2Image::Parts& parts) {
   return ReadL1Table(file, snapshot.l1_table_offset, snapshot.l1_size);
 }
 
+// Refuses to write what could only be written wrong.
+void CheckWritable(const Qcow2Image::Parts& parts) {
+  if (parts.header.has(kCorrupt)) {
+    throw CorruptImage(fmt::format(
+        "{}: is marked as corrupt and therefore not written to; repair it with "
+        "`qemu-img check -r all` on a copy, or open it with --read-only",
+        parts.file_name));
+  }
+  if (parts.header.has(kDirty)) {
+    throw Unsupported(fmt::format(
+        "{}: was not closed properly (the dirty bit of header field "
+        "incompatible_features, byte 72, is set); repair its refcounts with "
+        "`qemu-img check -r all`, or open it with --read-only",
+        parts.file_name));
+  }
+}
+
+std::unique_ptr<BlockDevice> EitherOf(
+    std::unique_ptr<BlockDevice> readable,
+    std::unique_ptr<ResizableDevice> writable) {
+  if (writable) return writable;
+  return readable;
+}
+
+L1Table LoadL1(const Qcow2Image::Parts& parts) {
+  return LoadL1(parts.writable_file ? *parts.writable_file : *parts.file,
+                parts);
+}
+
 }  // namespace
 
 Qcow2Image::Qcow2Image(Parts parts)
+    : Qcow2Image(std::move(parts), LoadL1(parts)) {}
+
+Qcow2Image::Qcow2Image(Parts&& parts, const L1Table& l1)
     : file_name_(parts.file_name),
-      file_(std::move(parts.file)),
-      data_file_(std::move(parts.data_file)),
+      writable_file_(parts.writable_file.get()),
+      writable_data_file_(parts.writable_data_file.get()),
+      file_(EitherOf(std::move(parts.file), std::move(parts.writable_file))),
+      data_file_(EitherOf(std::move(parts.data_file),
+                          std::move(parts.writable_data_file))),
       backing_(std::move(parts.backing)),
-      cipher_(std::move(parts.cipher)),
-      clusters_(data_file_ ? *data_file_ : *file_),
       size_(parts.snapshot ? parts.snapshot->info.virtual_size
                            : parts.header.size),
       cluster_size_(parts.header.cluster_size()),
-      tweak_is_guest_(parts.header.crypt_method == CryptMethod::kAes),
-      map_(*file_, file_name_, parts.header, LoadL1(*file_, parts),
-           parts.l2_cache_bytes),
+      map_(*file_, file_name_, parts.header, l1, parts.l2_cache_bytes),
+      data_(data_file_ ? *data_file_ : *file_,
+            data_file_ ? writable_data_file_ : writable_file_,
+            std::move(parts.cipher),
+            parts.header.crypt_method == CryptMethod::kAes),
       compressed_(*file_, file_name_, parts.header.compression_type,
-                  cluster_size_) {}
+                  cluster_size_) {
+  if (writable_file_ != nullptr) MakeWriter(parts, l1);
+}
+
+Qcow2Image::~Qcow2Image() = default;
+
+void Qcow2Image::MakeWriter(const Parts& parts, const L1Table& l1) {
+  CheckWritable(parts);
+  users_.emplace();
+  writer_ = std::make_unique<ClusterWriter>(ClusterWriter::Parts{
+      .file_name = file_name_,
+      .file = *writable_file_,
+      .data_file = writable_data_file_,
+      .header = parts.header,
+      .l1_entries = l1.entries,
+      .snapshots = parts.snapshots,
+      .backing = backing_.get(),
+      .map = map_,
+      .data = data_,
+      .compressed = compressed_,
+      .users = *users_,
+      .view = [this](GuestOffset guest, std::span<std::byte> out) {
+        ReadZeroPadded(*this, guest.value, out);
+      }});
+}
+
+void Qcow2Image::Write(uint64_t offset, std::span<const std::byte> in) {
+  writer_->Write(offset, in);
+}
+
+void Qcow2Image::WriteZeroes(uint64_t offset, uint64_t length, ZeroMode mode) {
+  writer_->WriteZeroes(offset, length, mode);
+}
+
+void Qcow2Image::Flush() { writer_->Flush(); }
 
 void Qcow2Image::Read(uint64_t offset, std::span<std::byte> out) {
+  std::optional<MappingUsers::Section> section;
+  if (users_) section.emplace(*users_);
   GuestOffset guest = {offset};
   while (!out.empty()) {
     const Mapping mapping = map_.Map(guest, out.size());
     const std::span piece = out.first(mapping.length);
     switch (mapping.kind) {
       case ClusterKind::kData:
-        ReadData(guest, mapping.host, piece);
+        data_.Read(guest, mapping.host, piece);
         break;
       case ClusterKind::kCompressed:
         compressed_.Read(mapping, guest.value % cluster_size_, piece);
@@ -84,22 +152,9 @@ void Qcow2Image::Read(uint64_t offset, std::span<std::byte> out) {
   }
 }
 
-void Qcow2Image::ReadData(GuestOffset guest, HostOffset host,
-                          std::span<std::byte> out) {
-  if (!cipher_) return ReadZeroPadded(clusters_, host.value, out);
-  // Guest and host are equally far into their cluster, so that both begin and
-  // end sectors at the same bytes.
-  ReadInSectors(host.value, out, kSectorSize,
-                [&](uint64_t at, std::span<std::byte> sectors) {
-                  // A cluster may end behind the file: zeros of ciphertext.
-                  ReadZeroPadded(clusters_, at, sectors);
-                  const uint64_t tweaked =
-                      tweak_is_guest_ ? guest.value - host.value + at : at;
-                  cipher_->Decrypt(tweaked / kSectorSize, sectors, sectors);
-                });
-}
-
 Extent Qcow2Image::ExtentAt(uint64_t offset, uint64_t max_length) {
+  std::optional<MappingUsers::Section> section;
+  if (users_) section.emplace(*users_);
   uint64_t length = std::min(max_length, size_ - offset);
   // The backing device first: its extent bounds how far the map looks, so that
   // a walk costs as much as there are extents in both.

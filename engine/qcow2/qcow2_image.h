@@ -4,13 +4,17 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "crypto/sector_cipher.h"
-#include "engine/block_device.h"
+#include "engine/qcow2/cluster_data.h"
 #include "engine/qcow2/cluster_map.h"
+#include "engine/qcow2/cluster_writer.h"
 #include "engine/qcow2/compressed_clusters.h"
 #include "engine/qcow2/header.h"
+#include "engine/qcow2/mapping_users.h"
 #include "engine/qcow2/snapshots.h"
+#include "engine/writable_device.h"
 
 namespace pellucid::qcow2 {
 
@@ -19,42 +23,57 @@ namespace pellucid::qcow2 {
 //
 // Reads take no lock and allocate nothing while the L2 entries are in the
 // cache, unless they touch compressed clusters.
-class Qcow2Image : public BlockDevice {
+class Qcow2Image : public WritableDevice {
  public:
   // What an image is put together from. The devices are owned by the image.
   struct Parts {
     std::string file_name;  // For messages.
+    // One of the two; the second makes the image writable.
     std::unique_ptr<BlockDevice> file;
-    Header header;                     // Of `file`.
+    std::unique_ptr<ResizableDevice> writable_file;
+    Header header;                     // Of the file.
+    std::vector<Snapshot> snapshots;   // Of the file; only to write.
     std::optional<Snapshot> snapshot;  // Shown in place of the active state.
-    std::unique_ptr<BlockDevice> data_file;  // Null unless external.
-    std::unique_ptr<BlockDevice> backing;    // Null without one.
+    // Both null unless external; writable if the file is.
+    std::unique_ptr<BlockDevice> data_file;
+    std::unique_ptr<ResizableDevice> writable_data_file;
+    std::unique_ptr<BlockDevice> backing;  // Null without one.
     // Null shows the clusters as they are stored. With 512-byte sectors.
     std::unique_ptr<crypto::SectorCipher> cipher;
     uint64_t l2_cache_bytes = 0;
   };
 
-  // Checks and loads the L1 table. Throws CorruptImage and IoError.
+  // Checks and loads the L1 table. Changes nothing. Throws CorruptImage and
+  // IoError, and Unsupported for an image that can be read but not written.
   explicit Qcow2Image(Parts parts);
+  ~Qcow2Image() override;
 
   uint64_t size() const override { return size_; }
   void Read(uint64_t offset, std::span<std::byte> out) override;
   Extent ExtentAt(uint64_t offset, uint64_t max_length) override;
 
+  // Only if the image is writable.
+  void Write(uint64_t offset, std::span<const std::byte> in) override;
+  void WriteZeroes(uint64_t offset, uint64_t length, ZeroMode mode) override;
+  void Flush() override;
+
  private:
-  void ReadData(GuestOffset guest, HostOffset host, std::span<std::byte> out);
+  Qcow2Image(Parts&& parts, const L1Table& l1);
+  void MakeWriter(const Parts& parts, const L1Table& l1);
 
   const std::string file_name_;
+  ResizableDevice* const writable_file_;       // file_, or null.
+  ResizableDevice* const writable_data_file_;  // data_file_, or null.
   const std::unique_ptr<BlockDevice> file_;
   const std::unique_ptr<BlockDevice> data_file_;
   const std::unique_ptr<BlockDevice> backing_;
-  const std::unique_ptr<crypto::SectorCipher> cipher_;
-  BlockDevice& clusters_;  // data_file_ or file_.
   const uint64_t size_;
   const uint64_t cluster_size_;
-  const bool tweak_is_guest_;
   ClusterMap map_;
+  ClusterData data_;
   CompressedClusters compressed_;
+  std::optional<MappingUsers> users_;      // Empty if read-only: then nothing
+  std::unique_ptr<ClusterWriter> writer_;  // that is in use is ever freed.
 };
 
 }  // namespace pellucid::qcow2

@@ -14,6 +14,7 @@
 #include "tests/engine/host_files_fixture.h"
 #include "tests/engine/opened_image_fixture.h"
 #include "tests/engine/programs_fixture.h"
+#include "tests/engine/thrown_text.h"
 
 namespace pellucid {
 namespace {
@@ -109,6 +110,41 @@ TEST_F(LocksTest, ForceShareReadsWhatAnotherWrites) {
   const BackgroundProgram holder(Holder(top_, "qcow2", true), kPrompt);
   const auto device = OpenDevice(Options(top_, true));
   EXPECT_EQ(FirstDifference(ReadAll(*device), Bytes(1 << 20)), "");
+}
+
+TEST_F(LocksTest, WriterKeepsWritersAndReadersOut) {
+  OpenOptions options = Options(raw_);
+  options.writable = true;
+  {
+    const auto device = OpenDevice(options);
+    EXPECT_NE(TryToWrite(raw_, "raw").exit_code, 0);
+    const ProgramResult reader =
+        RunProgram({"qemu-io", "-r", "-f", "raw", "-c", "read 0 512", raw_});
+    EXPECT_THAT(reader.out + reader.err, HasSubstr("lock"));
+    EXPECT_THAT(LockedError(raw_), HasSubstr("open for writing"));
+    EXPECT_THROW(OpenDevice(options), ImageLocked);
+  }
+  EXPECT_EQ(TryToWrite(raw_, "raw").exit_code, 0);
+  EXPECT_NO_THROW(OpenDevice(options));
+}
+
+TEST_F(LocksTest, ReaderInTheWayOfAWriterCanBeJoined) {
+  OpenOptions options = Options(raw_);
+  options.writable = true;
+  const auto refusal = [&] {
+    return ThrownText<ImageLocked>([&] { OpenDevice(options); });
+  };
+  {
+    const BackgroundProgram holder(Holder(raw_, "raw", false), kPrompt);
+    EXPECT_THAT(refusal(), HasSubstr("--read-only"));
+    EXPECT_NO_THROW(OpenDevice(Options(raw_)));
+  }
+  {
+    const auto reader = OpenDevice(Options(raw_));
+    EXPECT_THAT(refusal(), HasSubstr("--read-only"));
+  }
+  const BackgroundProgram holder(Holder(raw_, "raw", true), kPrompt);
+  EXPECT_THAT(refusal(), Not(HasSubstr("--read-only")));
 }
 
 TEST_F(LocksTest, ReadersCoexist) {

@@ -145,6 +145,26 @@ TEST_F(ReadOnlyChainTest, RefusedPassphraseChangesNothingEither) {
   ExpectUnchanged();
 }
 
+TEST_F(ReadOnlyTest, WritableOpenThatWritesNothingChangesNothing) {
+  const fs::path key = images_.path("key");
+  const fs::path volume = images_.path("volume");
+  WriteHostFile(key, "key");
+  WriteHostFile(volume, Bytes(4 << 20));
+  RunTool({"cryptsetup", "luksFormat", "-q", "--type", "luks1",
+           "--pbkdf-force-iterations", "1000", "--key-file", key, volume});
+  Remember({volume});
+  {
+    OpenOptions options;
+    options.image = volume;
+    options.writable = true;
+    KnownPassphrases passphrases({"key"});
+    const OpenedImage opened = OpenImage(options, passphrases);
+    ReadAll(*opened.device);
+    opened.writable->Flush();
+  }
+  ExpectUnchanged();
+}
+
 TEST_F(ReadOnlyTest, DetachedHeaderAndDataFileStayAsTheyAre) {
   const fs::path header = images_.path("header");
   const fs::path key = images_.path("key");
@@ -217,6 +237,26 @@ TEST_F(ReadOnlyTest, FileOfAnotherUserIsReadAndOnlyItsAccessTimeMayChange) {
       std::vector<int64_t>(before.begin() + kFirstAfterAccessTime,
                            before.end()),
       std::vector<int64_t>(after.begin() + kFirstAfterAccessTime, after.end()));
+}
+
+TEST_F(ReadOnlyTest, FileThatMayOnlyBeReadCannotBeOpenedForWriting) {
+  const fs::path file = images_.path("protected.raw");
+  WriteHostFile(file, Noise(1000, 1));
+  fs::permissions(file, fs::perms(0444));
+  fs::permissions(images_.folder(), fs::perms(0755));
+  const auto open = [&] {
+    OpenOptions options;
+    options.image = file;
+    options.writable = true;
+    try {
+      OpenDevice(options);
+    } catch (const IoError& error) {
+      const std::string text = error.what();
+      return text.find("--read-only") != std::string::npos ? 0 : 2;
+    }
+    return 1;
+  };
+  EXPECT_EQ(getuid() == 0 ? RunAsNobody(open) : open(), 0);
 }
 
 TEST_F(ReadOnlyTest, FileThatMayNotBeReadIsAnIoError) {

@@ -46,8 +46,8 @@ TEST_F(ForcedMountTest, WhoeverOpensTheFileSeesWhatHasBeenWrittenSince) {
 // kernel may keep what it has read.
 TEST_F(ForcedMountTest, OtherMountsKeepWhatTheyHaveRead) {
   MakeFile("image", std::string(kSize, 'a'));
-  ASSERT_NO_FATAL_FAILURE(
-      MustRun({"mount", "--format", "raw", "image", "directory"}));
+  ASSERT_NO_FATAL_FAILURE(MustRun(
+      {"mount", "--read-only", "--format", "raw", "image", "directory"}));
   EXPECT_EQ(LastByte(), 'a');
   Overwrite('b');
   EXPECT_EQ(LastByte(), 'a');

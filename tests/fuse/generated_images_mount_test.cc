@@ -70,7 +70,7 @@ class GeneratedImageMountTest
 TEST_P(GeneratedImageMountTest, ReadsAsQemuReadsIt) {
   MakeVariant(GetParam(), images_);
   const Bytes expected = images_.Content("top.qcow2");
-  std::vector<std::string> mount = {"mount"};
+  std::vector<std::string> mount = {"mount", "--read-only"};
   for (const std::filesystem::path& key : images_.KeyFiles("top.qcow2")) {
     mount.insert(mount.end(), {"--key-file", key});
   }

@@ -28,7 +28,7 @@ TEST_F(LoopMountTest, AFileSystemInTheImageIsMountedReadOnly) {
   RunTool({"qemu-img", "convert", "-f", "raw", "-O", "qcow2", "plain.raw",
            "disk.qcow2"},
           "", folder());
-  MustRun({"mount", "disk.qcow2", "directory"});
+  MustRun({"mount", "--read-only", "disk.qcow2", "directory"});
   RunTool({"mount", "-o", "loop,ro", "directory/disk", "mnt"}, "", folder());
   const Bytes seen = ReadHostFile(folder() / "mnt" / "evidence");
   RunTool({"umount", "mnt"}, "", folder());

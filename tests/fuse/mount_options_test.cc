@@ -109,8 +109,10 @@ INSTANTIATE_TEST_SUITE_P(
         BadOption{"relatime=1", "-o relatime"},
         BadOption{"allow_other,allow_root", "allow_root"}));
 
-TEST(MountOptionsTest, WritingIsRefusedAsUnsupported) {
-  EXPECT_THROW(ParseMountOptions({"ro,rw"}), Unsupported);
+TEST(MountOptionsTest, LastWordAboutWritingWins) {
+  EXPECT_EQ(ParseMountOptions({"noexec"}).access, MountAccess::kAsDevice);
+  EXPECT_EQ(ParseMountOptions({"rw,ro"}).access, MountAccess::kReadOnly);
+  EXPECT_EQ(ParseMountOptions({"ro,rw"}).access, MountAccess::kReadWrite);
 }
 
 TEST(LibfuseArgumentsTest, MountIsReadOnlyWithPermissionsCheckedByTheKernel) {

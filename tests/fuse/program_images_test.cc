@@ -43,8 +43,9 @@ class ProgramImagesTest : public ProgramTest,
     const std::filesystem::path unpacked = Unpack(GetParam());
     const OpenOptions options = GetParam().options(unpacked);
     std::vector<std::string> arguments = {
-        "mount", "--format", FormatName(options.format), "--header-format",
-        FormatName(options.header_format)};
+        "mount",           "--read-only",
+        "--format",        FormatName(options.format),
+        "--header-format", FormatName(options.header_format)};
     if (!options.header.empty()) {
       arguments.insert(arguments.end(), {"--header", options.header.string()});
     }

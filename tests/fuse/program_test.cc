@@ -87,8 +87,8 @@ class MountCommandTest : public ProgramTest {
 
 TEST_F(MountCommandTest, PlaintextIsThereWhenTheCommandReturns) {
   MakeImage();
-  ASSERT_NO_FATAL_FAILURE(
-      MustRun({"mount", "--key-file", "key", "image", "directory"}));
+  ASSERT_NO_FATAL_FAILURE(MustRun(
+      {"mount", "--read-only", "--key-file", "key", "image", "directory"}));
   EXPECT_TRUE(ReadHostFile(disk()) == content_);
   const auto mount = FindMount(directory());
   ASSERT_TRUE(mount.has_value());
@@ -100,7 +100,7 @@ TEST_F(MountCommandTest, PlaintextIsThereWhenTheCommandReturns) {
 TEST_F(MountCommandTest, ToolsCopyTheFileWithItsHoles) {
   MakeImage();
   ASSERT_NO_FATAL_FAILURE(
-      MustRun({"mount", "--key-file", "key", "image", "file"}));
+      MustRun({"mount", "--read-only", "--key-file", "key", "image", "file"}));
   RunTool({"cp", "--sparse=auto", "file", "copy"}, "", folder());
   RunTool(
       {"dd", "if=file", "of=direct", "bs=1M", "iflag=direct", "status=none"},
@@ -123,8 +123,8 @@ TEST_F(MountCommandTest, NothingOfTheImageChanges) {
   RunTool({"touch", "-a", "-d", "2001-02-03", "image"}, "", folder());
   struct stat old_status = {};
   ASSERT_EQ(stat((folder() / "image").c_str(), &old_status), 0);
-  ASSERT_NO_FATAL_FAILURE(
-      MustRun({"mount", "--key-file", "key", "image", "directory"}));
+  ASSERT_NO_FATAL_FAILURE(MustRun(
+      {"mount", "--read-only", "--key-file", "key", "image", "directory"}));
   EXPECT_EQ(ReadHostFile(disk()).size(), kSize);
   MustRun({"umount", "directory"});
   struct stat new_status = {};
@@ -146,8 +146,8 @@ TEST_F(MountCommandTest, ImageIsFreeWhenUmountReturns) {
       "write 0 512",
       "driver=qcow2,file.filename=image,encrypt.key-secret=key"};
   for (int round = 0; round < 5; ++round) {
-    ASSERT_NO_FATAL_FAILURE(
-        MustRun({"mount", "--key-file", "key", "image", "directory"}));
+    ASSERT_NO_FATAL_FAILURE(MustRun(
+        {"mount", "--read-only", "--key-file", "key", "image", "directory"}));
     EXPECT_NE(RunProgram(write, "", folder()).exit_code, 0)
         << "QEMU wrote to an image that is mounted";
     MustRun({"umount", "directory"});
@@ -158,10 +158,10 @@ TEST_F(MountCommandTest, ImageIsFreeWhenUmountReturns) {
 
 TEST_F(MountCommandTest, TwoReadersShareAnImage) {
   MakeImage();
+  ASSERT_NO_FATAL_FAILURE(MustRun(
+      {"mount", "--read-only", "--key-file", "key", "image", "directory"}));
   ASSERT_NO_FATAL_FAILURE(
-      MustRun({"mount", "--key-file", "key", "image", "directory"}));
-  ASSERT_NO_FATAL_FAILURE(
-      MustRun({"mount", "--key-file", "key", "image", "file"}));
+      MustRun({"mount", "--read-only", "--key-file", "key", "image", "file"}));
   EXPECT_TRUE(ReadHostFile(disk()) == ReadHostFile(file()));
   MustRun({"umount", "file"});
   MustRun({"umount", "directory"});
@@ -171,9 +171,9 @@ TEST_F(MountCommandTest, ForegroundEndsWithASignalAndExitsWithZero) {
   MakeImage();
   const pid_t server = Fork([&] {
     fs::current_path(folder());
-    execl(PELLUCID_PROGRAM, PELLUCID_PROGRAM, "mount", "-f", "--key-file",
-          "key", "-o", "ro,noatime", "-o", "fsname=mine", "image", "directory",
-          static_cast<char*>(nullptr));
+    execl(PELLUCID_PROGRAM, PELLUCID_PROGRAM, "mount", "-f", "--read-only",
+          "--key-file", "key", "-o", "ro,noatime", "-o", "fsname=mine", "image",
+          "directory", static_cast<char*>(nullptr));
     return 127;
   });
   for (int i = 0; i < 2000 && !fs::exists(disk()); ++i) usleep(10'000);
@@ -201,8 +201,9 @@ TEST_F(MountCommandTest, MistakesAreToldBeforeAnythingIsOpened) {
     return rest;
   };
   EXPECT_THAT(MessageOf(mount({"image", "none"}), 2), HasSubstr("mkdir"));
-  EXPECT_THAT(MessageOf(mount({"-o", "rw", "image", "directory"}), 5),
-              HasSubstr("writing is not supported yet"));
+  EXPECT_THAT(
+      MessageOf(mount({"--read-only", "-o", "rw", "image", "directory"}), 2),
+      HasSubstr("contradicts"));
   EXPECT_THAT(MessageOf(mount({"-o", "bogus", "image", "directory"}), 2),
               HasSubstr("bogus"));
   EXPECT_THAT(MessageOf(mount({"image"}), 2), HasSubstr("MOUNTPOINT"));
@@ -228,7 +229,7 @@ TEST_F(MountCommandTest, FilesOfTheImageAreNoMountpoints) {
           "", folder());
   fs::create_symlink("plain", folder() / "link");
   for (const char* mountpoint : {"plain", "link"}) {
-    EXPECT_THAT(MessageOf({"mount", "top", mountpoint}, 2),
+    EXPECT_THAT(MessageOf({"mount", "--read-only", "top", mountpoint}, 2),
                 HasSubstr("plain: this file belongs to the image"));
     EXPECT_FALSE(IsMounted(folder() / "plain"));
   }
@@ -236,20 +237,21 @@ TEST_F(MountCommandTest, FilesOfTheImageAreNoMountpoints) {
 
 TEST_F(MountCommandTest, EveryFlagOfTheManualPageIsTakenByTheKernel) {
   ASSERT_NO_FATAL_FAILURE(MustRun(
-      {"mount", "-o", "dev,suid,exec,async,nodev,nosuid,noexec,sync,dirsync",
-       "-o", "atime,relatime,norelatime,strictatime,nostrictatime,lazytime",
-       "-o", "nolazytime,diratime,nodiratime,noatime,defaults,nonempty,ro",
-       "plain", "directory"}));
+      {"mount", "--read-only", "-o",
+       "dev,suid,exec,async,nodev,nosuid,noexec,sync,dirsync", "-o",
+       "atime,relatime,norelatime,strictatime,nostrictatime,lazytime", "-o",
+       "nolazytime,diratime,nodiratime,noatime,defaults,nonempty,ro", "plain",
+       "directory"}));
   EXPECT_TRUE(ReadHostFile(disk()) == content_);
   MustRun({"umount", "directory"});
 }
 
 TEST_F(MountCommandTest, OccupiedMountpointIsRefused) {
   MakeImage();
-  ASSERT_NO_FATAL_FAILURE(
-      MustRun({"mount", "--key-file", "key", "image", "directory"}));
-  const ProgramResult result =
-      Pellucid({"mount", "--key-file", "key", "image", "directory"});
+  ASSERT_NO_FATAL_FAILURE(MustRun(
+      {"mount", "--read-only", "--key-file", "key", "image", "directory"}));
+  const ProgramResult result = Pellucid(
+      {"mount", "--read-only", "--key-file", "key", "image", "directory"});
   EXPECT_EQ(result.exit_code, 2);
   EXPECT_THAT(result.err, HasSubstr("already mounted"));
   MustRun({"umount", "directory"});
@@ -260,8 +262,8 @@ TEST_F(MountCommandTest, UmountRefusesWhatIsInUseAndWhatIsNotOurs) {
   EXPECT_THAT(MessageOf({"umount", "directory"}, 2),
               HasSubstr("nothing is mounted"));
   EXPECT_THAT(MessageOf({"umount", "/proc"}, 2), HasSubstr("proc"));
-  ASSERT_NO_FATAL_FAILURE(
-      MustRun({"mount", "--key-file", "key", "image", "directory"}));
+  ASSERT_NO_FATAL_FAILURE(MustRun(
+      {"mount", "--read-only", "--key-file", "key", "image", "directory"}));
   {
     const OpenFile file(disk(), O_RDONLY);
     const ProgramResult result = Pellucid({"umount", "directory"});

@@ -49,7 +49,8 @@ class PlaintextCopyTest : public testing::Test {
   Bytes Copy(BlockDevice& device, ByteRange range, bool sparse,
              unsigned threads, crypto::Hasher* hasher = nullptr) {
     ExportTarget target(Options(sparse), range.length, {});
-    PlaintextCopy(device, range, target, hasher).Run(threads, IgnoreProgress);
+    PlaintextCopy(device, range, target, 0, hasher)
+        .Run(threads, IgnoreProgress);
     target.Finish();
     return ReadHostFile(folder_ / "copy");
   }
@@ -123,7 +124,7 @@ TEST_F(PlaintextCopyTest, AnEmptyTebibyteTakesNoTime) {
   constexpr uint64_t kSize = uint64_t{8} << 40;
   IntervalDevice device(kSize);
   ExportTarget target(Options(), kSize, {});
-  PlaintextCopy(device, {.offset = 0, .length = kSize}, target, nullptr)
+  PlaintextCopy(device, {.offset = 0, .length = kSize}, target, 0, nullptr)
       .Run(2, IgnoreProgress);
   target.Finish();
   struct stat status;
@@ -139,7 +140,7 @@ TEST_F(PlaintextCopyTest, TheFirstErrorEndsManyThreads) {
     device.FailReadsFrom(3 * kMiB + 5);
     ExportTarget target(Options(), 64 * kMiB, {});
     const auto hasher = crypto::MakeHasher("sha256");
-    PlaintextCopy copy(device, {.offset = 0, .length = 64 * kMiB}, target,
+    PlaintextCopy copy(device, {.offset = 0, .length = 64 * kMiB}, target, 0,
                        hashed ? hasher.get() : nullptr);
     EXPECT_THROW(copy.Run(4, IgnoreProgress), IoError);
     EXPECT_LE(device.bytes_read(), 8 * kMiB);
@@ -158,7 +159,7 @@ class SlowDevice : public StoredZeros {
 TEST_F(PlaintextCopyTest, WhatTheWatcherThrowsEndsManyThreads) {
   SlowDevice device;
   ExportTarget target(Options(), device.size(), {});
-  PlaintextCopy copy(device, {.offset = 0, .length = device.size()}, target,
+  PlaintextCopy copy(device, {.offset = 0, .length = device.size()}, target, 0,
                      nullptr);
   EXPECT_THROW(
       copy.Run(2, [](Progress) { throw std::runtime_error("enough"); }),
@@ -168,7 +169,7 @@ TEST_F(PlaintextCopyTest, WhatTheWatcherThrowsEndsManyThreads) {
 TEST_F(PlaintextCopyTest, TheWatcherSeesProgressGrow) {
   SlowDevice device;
   ExportTarget target(Options(), device.size(), {});
-  PlaintextCopy copy(device, {.offset = 0, .length = device.size()}, target,
+  PlaintextCopy copy(device, {.offset = 0, .length = device.size()}, target, 0,
                      nullptr);
   std::multiset<uint64_t> positions;
   copy.Run(2, [&](Progress progress) {

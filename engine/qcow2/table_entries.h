@@ -1,0 +1,36 @@
+#ifndef PELLUCID_ENGINE_QCOW2_TABLE_ENTRIES_H_
+#define PELLUCID_ENGINE_QCOW2_TABLE_ENTRIES_H_
+
+#include <cstdint>
+
+namespace pellucid::qcow2 {
+
+// Bits of L1 and L2 entries ("L1 table entry", "Standard Cluster Descriptor"
+// and "Extended L2 Entries" in the specification).
+
+// Bits 9 to 55: where the L2 table or the cluster stands.
+inline constexpr uint64_t kOffsetMask = 0x00ff'ffff'ffff'fe00;
+inline constexpr uint64_t kCompressed = uint64_t{1} << 62;
+// The refcount is exactly one: what is there may be changed in place.
+inline constexpr uint64_t kCopied = uint64_t{1} << 63;
+inline constexpr uint64_t kReadsAsZeros = 1;  // Standard L2 entries only.
+
+// Extended entries: bits 0 to 31 of the bitmap say which subclusters are
+// allocated, bits 32 to 63 which read as zeros.
+inline constexpr uint64_t kSubclusters = 32;
+
+// The bits of subclusters [first, end) as allocated ones.
+constexpr uint64_t SubclusterBits(uint64_t first, uint64_t end) {
+  return ((uint64_t{1} << end) - 1) & ~((uint64_t{1} << first) - 1);
+}
+
+// An L2 entry in host byte order.
+struct L2Entry {
+  uint64_t descriptor = 0;
+  uint64_t subclusters = 0;  // The bitmap of an extended entry, else 0.
+  bool operator==(const L2Entry&) const = default;
+};
+
+}  // namespace pellucid::qcow2
+
+#endif  // PELLUCID_ENGINE_QCOW2_TABLE_ENTRIES_H_
