@@ -27,9 +27,15 @@ class CrashJudge {
       const std::vector<std::span<const std::byte>>& disks,
       const qcow2::Header& header)>;
 
+  // Puts the files of an image where QEMU can open them, and gives the
+  // arguments with which its tools do.
+  using GiveToQemu = std::function<std::vector<std::string>(
+      const std::vector<std::span<const std::byte>>& disks)>;
+
   // Borrows `model`. Every `qemu_every`-th image is judged by `qemu-img check`
   // as well; 0 asks it never.
-  CrashJudge(OpenImage open_image, SyncedModel& model, uint64_t qemu_every);
+  CrashJudge(OpenImage open_image, GiveToQemu give_to_qemu, SyncedModel& model,
+             uint64_t qemu_every);
 
   // What is wrong; empty if nothing is. An image whose dirty bit is set may
   // have wrong refcounts: they are to be repaired before it is written to.
@@ -39,21 +45,22 @@ class CrashJudge {
 
  private:
   std::string JudgeMetadata(BlockDevice& image, const qcow2::Header& header);
-  std::string AskQemu(std::span<const std::byte> image,
+  std::string AskQemu(const std::vector<std::span<const std::byte>>& disks,
                       const qcow2::Header& header);
 
   const OpenImage open_image_;
+  const GiveToQemu give_to_qemu_;
   SyncedModel& model_;
   const uint64_t qemu_every_;
-  const ScratchFolder folder_;
   Bytes content_;
   uint64_t judged_ = 0;
   uint64_t asked_qemu_ = 0;
 };
 
-// What `qemu-img check` finds wrong with the file beyond leaks; empty if
-// nothing. Leaks too if they are not allowed.
-std::string QemuCheck(const std::filesystem::path& image,
+// What `qemu-img check` finds wrong with an image beyond leaks; empty if
+// nothing. Leaks too if they are not allowed. `open_arguments` as
+// QemuImages::OpenArguments() gives them.
+std::string QemuCheck(const std::vector<std::string>& open_arguments,
                       bool leaks_allowed = true);
 
 }  // namespace pellucid

@@ -16,11 +16,11 @@ constexpr const char* kName = "crashed.qcow2";
 
 }  // namespace
 
-std::string QemuCheck(const std::filesystem::path& image, bool leaks_allowed) {
-  // Metadata is never encrypted: no key is needed, but the image has to be
-  // opened for its metadata only, which `-U` and the bare name do not do.
-  const ProgramResult result =
-      RunProgram({"qemu-img", "check", "-f", "qcow2", "--output=json", image});
+std::string QemuCheck(const std::vector<std::string>& open_arguments,
+                      bool leaks_allowed) {
+  std::vector<std::string> command = {"qemu-img", "check", "--output=json"};
+  command.insert(command.end(), open_arguments.begin(), open_arguments.end());
+  const ProgramResult result = RunProgram(command);
   if (result.out.empty()) {
     return fmt::format("qemu-img check cannot: {}", result.err);
   }
@@ -36,9 +36,10 @@ std::string QemuCheck(const std::filesystem::path& image, bool leaks_allowed) {
   return "";
 }
 
-CrashJudge::CrashJudge(OpenImage open_image, SyncedModel& model,
-                       uint64_t qemu_every)
+CrashJudge::CrashJudge(OpenImage open_image, GiveToQemu give_to_qemu,
+                       SyncedModel& model, uint64_t qemu_every)
     : open_image_(std::move(open_image)),
+      give_to_qemu_(std::move(give_to_qemu)),
       model_(model),
       qemu_every_(qemu_every) {}
 
@@ -57,7 +58,7 @@ std::string CrashJudge::Judge(const CrashPoint& point) {
     wrong = model_.Check(content_, point.position);
     if (!wrong.empty()) return failed(wrong);
     if (qemu_every_ != 0 && judged_++ % qemu_every_ == 0) {
-      wrong = AskQemu(point.disks[0], header);
+      wrong = AskQemu(point.disks, header);
       if (!wrong.empty()) return failed(wrong);
     }
   } catch (const Error& error) {
@@ -83,15 +84,17 @@ std::string CrashJudge::JudgeMetadata(BlockDevice& image,
   return "";
 }
 
-std::string CrashJudge::AskQemu(std::span<const std::byte> image,
-                                const qcow2::Header& header) {
-  const std::filesystem::path file = folder_ / kName;
-  WriteHostFile(file, image);
+std::string CrashJudge::AskQemu(
+    const std::vector<std::span<const std::byte>>& disks,
+    const qcow2::Header& header) {
+  const std::vector<std::string> open = give_to_qemu_(disks);
   ++asked_qemu_;
   if (header.has(qcow2::kDirty)) {
-    RunProgram({"qemu-img", "check", "-q", "-r", "all", file});
+    std::vector<std::string> command = {"qemu-img", "check", "-q", "-r", "all"};
+    command.insert(command.end(), open.begin(), open.end());
+    RunProgram(command);
   }
-  return QemuCheck(file);
+  return QemuCheck(open);
 }
 
 }  // namespace pellucid

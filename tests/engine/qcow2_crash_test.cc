@@ -289,8 +289,8 @@ TEST_P(Qcow2CrashTest, EveryPowerCutLeavesASoundImage) {
     EXPECT_EQ(image.Content(disks.contents(), fmt::format("s{}", i)),
               snapshots[static_cast<size_t>(i)]);
   }
-  image.Store(disks.contents());
-  ASSERT_EQ(QemuCheck(images_.path("disk.qcow2"), /*leaks_allowed=*/false), "");
+  image.Store(Spans(disks.contents()));
+  ASSERT_EQ(QemuCheck(image.OpenArguments(), /*leaks_allowed=*/false), "");
 
   CrashJudge judge = JudgeOf(image, model, 97);
   uint64_t until_next = 0;

@@ -101,7 +101,8 @@ Bytes ImageInMemory::Content(const std::vector<Bytes>& files,
   return ReadAll(*OpenReadOnly(Spans(files), snapshot));
 }
 
-void ImageInMemory::Store(const std::vector<Bytes>& files) const {
+void ImageInMemory::Store(
+    const std::vector<std::span<const std::byte>>& files) const {
   for (size_t i = 0; i < files.size(); ++i) WriteHostFile(paths_[i], files[i]);
 }
 
@@ -142,6 +143,10 @@ CrashJudge JudgeOf(const ImageInMemory& image, SyncedModel& model,
   return CrashJudge(
       [&image](const std::vector<std::span<const std::byte>>& disks,
                const qcow2::Header&) { return image.OpenReadOnly(disks); },
+      [&image](const std::vector<std::span<const std::byte>>& disks) {
+        image.Store(disks);
+        return image.OpenArguments();
+      },
       model, qemu_every);
 }
 

@@ -45,7 +45,11 @@ class ImageInMemory {
                 const std::string& snapshot = "") const;
 
   // Puts files back where the image was, for QEMU to look at.
-  void Store(const std::vector<Bytes>& files) const;
+  void Store(const std::vector<std::span<const std::byte>>& files) const;
+  // With which QEMU's tools open what is stored.
+  std::vector<std::string> OpenArguments() const {
+    return images_.OpenArguments(name_);
+  }
 
  private:
   void Unlock(BlockDevice& image, const qcow2::Header& header);
