@@ -39,12 +39,15 @@ class CrashDisks {
 
   // Of the `count` changes (writes, zeroes, resizes, flushes) that come behind
   // the next `n`, each throws IoError with `error`. What a failed write leaves
-  // is the front half of its bytes; a failed flush is no barrier.
+  // is the front half of its sectors; a failed flush is no barrier.
   void FailChanges(uint64_t n, uint64_t count, int error);
   // No more failures. Gives how many there were.
   uint64_t StopFailing();
   // Changes until now, failed ones too.
   uint64_t changes() const;
+
+  // From now on flushes do nothing and succeed, as on a disk that lies.
+  void IgnoreFlushes();
 
   // Events until now.
   size_t position() const;
@@ -72,6 +75,7 @@ class CrashDisks {
   std::vector<Bytes> contents_;
   std::vector<DiskEvent> events_;
   bool recording_ = true;
+  bool ignores_flushes_ = false;
   uint64_t changes_ = 0;
   uint64_t first_failure_ = UINT64_MAX;
   uint64_t last_failure_ = 0;

@@ -44,7 +44,8 @@ class CrashDisks::Device : public ResizableDevice {
     const std::lock_guard lock(disks_.mutex_);
     int error = 0;
     const bool fails = disks_.FailsNow(error);
-    if (fails) in = in.first(in.size() / 2);
+    // Whole sectors, as disks have it.
+    if (fails) in = in.first(in.size() / 1024 * 512);
     if (!in.empty()) {
       Bytes& disk = content();
       if (offset + in.size() > disk.size()) disk.resize(offset + in.size());
@@ -93,6 +94,7 @@ class CrashDisks::Device : public ResizableDevice {
   void Flush() override {
     const std::lock_guard lock(disks_.mutex_);
     ThrowIfFailing("a flush");
+    if (disks_.ignores_flushes_) return;
     disks_.Record([&] {
       return DiskEvent{
           .disk = disk_, .kind = DiskEvent::Kind::kFlush, .bytes = {}};
@@ -149,6 +151,11 @@ bool CrashDisks::FailsNow(int& error) {
   const bool fails = change >= first_failure_ && change < last_failure_;
   if (fails) ++failures_;
   return fails;
+}
+
+void CrashDisks::IgnoreFlushes() {
+  const std::lock_guard lock(mutex_);
+  ignores_flushes_ = true;
 }
 
 void CrashDisks::StopRecording() {

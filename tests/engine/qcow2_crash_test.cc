@@ -312,6 +312,35 @@ TEST_P(Qcow2CrashTest, EveryPowerCutLeavesASoundImage) {
   EXPECT_GE(judge.asked_qemu(), failed ? 0 : points / 100);
 }
 
+// Without barriers, power cuts do find references to what is not there, and
+// synced sectors that are lost: the points that are tried can tell.
+TEST(Qcow2CrashPointsTest, ADiskThatIgnoresFlushesIsFound) {
+  QemuImages images;
+  images.Create(Image(4096, 1 << 20));
+  images.Write("disk.qcow2", ScatteredWrites(images, 1 << 20, 4096, 25, 8));
+  TakeSnapshot(images, "disk.qcow2", "s");
+  const ImageInMemory image(images, "disk.qcow2");
+  SyncedModel model(image.Content(image.files()));
+  CrashDisks disks(image.files());
+  disks.IgnoreFlushes();
+  {
+    ModelledImage writer(image, disks, model);
+    std::mt19937_64 random(17);
+    DiscardAndReuse(writer, random);
+    writer.Flush();
+  }
+  CrashJudge judge = JudgeOf(image, model, 0);
+  uint64_t corrupt = 0;
+  uint64_t lost = 0;
+  ForEachCrashPoint(disks, 2, 3, [&](const CrashPoint& point) {
+    const std::string wrong = judge.Judge(point);
+    if (wrong.find("corruptions") != std::string::npos) ++corrupt;
+    if (wrong.find("must hold version") != std::string::npos) ++lost;
+  });
+  EXPECT_GT(corrupt, 20U);
+  EXPECT_GT(lost, 20U);
+}
+
 // The judge itself: a cluster that two entries share, and one byte that is not
 // what was synced.
 TEST(CrashJudgeTest, WrongImagesAreFound) {
