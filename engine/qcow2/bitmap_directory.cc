@@ -1,0 +1,112 @@
+#include "engine/qcow2/bitmap_directory.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "engine/big_endian.h"
+#include "engine/errors.h"
+#include "engine/qcow2/header_fields.h"
+
+namespace pellucid::qcow2 {
+namespace {
+
+constexpr uint64_t kMaxBitmaps = 65535;
+constexpr uint64_t kMaxDirectoryBytes = 64 << 20;
+constexpr uint64_t kExtensionBytes = 24;
+constexpr uint64_t kEntryBytes = 24;  // In front of extra data and name.
+
+// The data of the bitmaps extension; empty if the image has none. ReadHeader()
+// checked that extensions end within the first cluster.
+std::vector<std::byte> FindExtension(BlockDevice& file, const Header& header) {
+  std::vector<std::byte> start(std::min(file.size(), header.cluster_size()));
+  file.Read(0, start);
+  uint64_t end = start.size();
+  if (header.backing_file_offset != 0) {
+    end = std::min(end, header.backing_file_offset);
+  }
+  for (uint64_t at = header.header_length; at + 8 <= end;) {
+    const auto type = LoadBigEndian<uint32_t>(start, at);
+    const auto length = LoadBigEndian<uint32_t>(start, at + 4);
+    if (type == kEnd || length > end - at - 8) break;
+    if (type == kBitmaps) {
+      const auto data = std::span(start).subspan(at + 8, length);
+      return {data.begin(), data.end()};
+    }
+    at += 8 + (uint64_t{length} + 7) / 8 * 8;
+  }
+  return {};
+}
+
+}  // namespace
+
+BitmapDirectory ReadBitmapDirectory(BlockDevice& file,
+                                    const std::string& file_name,
+                                    const Header& header) {
+  BitmapDirectory directory;
+  if ((header.autoclear_features & kBitmapsConsistent) == 0) return directory;
+  const std::vector<std::byte> extension = FindExtension(file, header);
+  if (extension.empty()) return directory;
+  const auto corrupt = [&](const std::string& why) {
+    throw CorruptImage(
+        fmt::format("{}: bitmaps extension: {}", file_name, why));
+  };
+  if (extension.size() != kExtensionBytes) {
+    corrupt(fmt::format("is {} bytes long, not {}", extension.size(),
+                        kExtensionBytes));
+  }
+  const auto nb_bitmaps = LoadBigEndian<uint32_t>(extension, 0);
+  directory.size = LoadBigEndian<uint64_t>(extension, 8);
+  directory.offset = LoadBigEndian<uint64_t>(extension, 16);
+  if (nb_bitmaps == 0 || nb_bitmaps > kMaxBitmaps) {
+    corrupt(fmt::format("nb_bitmaps is {}, not within 1 to {}", nb_bitmaps,
+                        kMaxBitmaps));
+  }
+  if (directory.size > kMaxDirectoryBytes) {
+    corrupt(fmt::format("bitmap_directory_size is {}, above {}", directory.size,
+                        kMaxDirectoryBytes));
+  }
+  if (directory.offset == 0 || directory.offset % header.cluster_size() != 0) {
+    corrupt(
+        fmt::format("bitmap_directory_offset is {:#x}, not a multiple of "
+                    "the {}-byte cluster above 0",
+                    directory.offset, header.cluster_size()));
+  }
+  if (directory.offset > file.size() ||
+      directory.size > file.size() - directory.offset) {
+    corrupt(
+        fmt::format("bitmap_directory_offset is {:#x}: {} bytes there end "
+                    "behind the {}-byte file",
+                    directory.offset, directory.size, file.size()));
+  }
+  uint64_t at = 0;
+  for (uint32_t i = 0; i < nb_bitmaps; ++i) {
+    const uint64_t entry = directory.offset + at;
+    if (kEntryBytes > directory.size - at) {
+      corrupt(
+          fmt::format("bitmap {} (byte {}) begins behind the end of the "
+                      "directory",
+                      i, entry));
+    }
+    std::array<std::byte, kEntryBytes> fixed;
+    file.Read(entry, fixed);
+    directory.entries.push_back(
+        {.entry_offset = entry,
+         .bitmap_table_offset = LoadBigEndian<uint64_t>(fixed, 0),
+         .bitmap_table_size = LoadBigEndian<uint32_t>(fixed, 8)});
+    const uint64_t length = (kEntryBytes + LoadBigEndian<uint16_t>(fixed, 18) +
+                             LoadBigEndian<uint32_t>(fixed, 20) + 7) /
+                            8 * 8;
+    if (length > directory.size - at) {
+      corrupt(
+          fmt::format("bitmap {} (byte {}) ends behind the end of the "
+                      "directory",
+                      i, entry));
+    }
+    at += length;
+  }
+  return directory;
+}
+
+}  // namespace pellucid::qcow2

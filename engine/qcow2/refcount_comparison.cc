@@ -1,0 +1,230 @@
+#include "engine/qcow2/refcount_comparison.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <span>
+#include <unordered_map>
+
+#include "engine/big_endian.h"
+#include "engine/qcow2/entry_bits.h"
+#include "engine/qcow2/snapshots.h"
+#include "engine/qcow2/table_words.h"
+
+namespace pellucid::qcow2 {
+namespace {
+
+// Refcount `index` of a piece of a refcount block. Those narrower than a byte
+// begin at its least significant bit.
+uint64_t RefcountAt(std::span<const std::byte> piece, uint64_t index,
+                    unsigned order) {
+  switch (order) {
+    case 3:
+      return std::to_integer<uint64_t>(piece[index]);
+    case 4:
+      return LoadBigEndian<uint16_t>(piece, index * 2);
+    case 5:
+      return LoadBigEndian<uint32_t>(piece, index * 4);
+    case 6:
+      return LoadBigEndian<uint64_t>(piece, index * 8);
+    default:
+      break;
+  }
+  const unsigned width = 1U << order;
+  const uint64_t bit = index * width;
+  return std::to_integer<uint64_t>(piece[bit / 8]) >> (bit % 8) &
+         ((1U << width) - 1);
+}
+
+class Comparer {
+ public:
+  Comparer(BlockDevice& file, const Header& header, const ClusterCounts& counts,
+           const std::function<void(const RefcountDifference&)>& each)
+      : file_(file),
+        header_(header),
+        counts_(counts),
+        each_(each),
+        file_clusters_(file.size() / header.cluster_size() +
+                       (file.size() % header.cluster_size() != 0)),
+        block_entries_((header.cluster_size() * 8) >> header.refcount_order) {
+    result_.stored_once.resize(counts.size());
+  }
+
+  RefcountComparison Compare() && {
+    const uint64_t table = header_.refcount_table_offset;
+    const uint64_t end =
+        table + header_.refcount_table_clusters * header_.cluster_size();
+    uint64_t first = 0;  // Cluster of the next table entry.
+    ForEachPiece(file_, table, end,
+                 [&](uint64_t, std::span<const uint64_t> words) {
+                   for (const uint64_t word : words) {
+                     CompareBlock(first, word & ~entry::kRefcountTableReserved);
+                     first += block_entries_;
+                   }
+                 });
+    if (first < counts_.size()) {
+      CompareUnstored(first, counts_.size() - first);
+    }
+    return std::move(result_);
+  }
+
+ private:
+  void CompareBlock(uint64_t first, uint64_t block) {
+    if (block == 0 || block >= file_.size()) {
+      return CompareUnstored(first, block_entries_);
+    }
+    if (block % header_.cluster_size() != 0) {
+      if (first < counts_.size()) {
+        result_.unreadable += std::min(block_entries_, counts_.size() - first);
+      }
+      return;
+    }
+    std::array<std::byte, 4096> buffer;
+    const uint64_t piece_bytes =
+        std::min<uint64_t>(buffer.size(), header_.cluster_size());
+    const std::span piece = std::span(buffer).first(piece_bytes);
+    const uint64_t piece_entries = (piece_bytes * 8) >> header_.refcount_order;
+    for (uint64_t at = 0; at < header_.cluster_size(); at += piece_bytes) {
+      ReadZeroPadded(file_, block + at, piece);
+      for (uint64_t i = 0; i < piece_entries; ++i) {
+        CompareCluster(first + i, RefcountAt(piece, i, header_.refcount_order));
+      }
+      first += piece_entries;
+    }
+  }
+
+  void CompareUnstored(uint64_t first, uint64_t clusters) {
+    if (first >= counts_.size()) return;
+    const uint64_t end = first + std::min(clusters, counts_.size() - first);
+    for (uint64_t cluster = first; cluster < end; ++cluster) {
+      CompareCluster(cluster, 0);
+    }
+  }
+
+  void CompareCluster(uint64_t cluster, uint64_t stored) {
+    const uint32_t counted = counts_[cluster];
+    if (stored == 1 && cluster < counts_.size()) {
+      result_.stored_once[cluster] = true;
+    }
+    if (stored == counted) return;
+    if (stored < counted) {
+      ++result_.corruptions;
+    } else if (cluster < file_clusters_ || counted != 0) {
+      ++result_.leaks;
+    } else {
+      ++result_.leaks_behind_end;
+    }
+    if (each_) {
+      each_({.cluster = cluster, .stored = stored, .counted = counted});
+    }
+  }
+
+  BlockDevice& file_;
+  const Header& header_;
+  const ClusterCounts& counts_;
+  const std::function<void(const RefcountDifference&)>& each_;
+  const uint64_t file_clusters_;
+  const uint64_t block_entries_;
+  RefcountComparison result_;
+};
+
+}  // namespace
+
+RefcountComparison CompareWithRefcounts(
+    BlockDevice& file, const Header& header, const ClusterCounts& counts,
+    const std::function<void(const RefcountDifference&)>& each) {
+  return Comparer(file, header, counts, each).Compare();
+}
+
+Findings CheckCopiedFlags(BlockDevice& file, const std::string& file_name,
+                          const Header& header,
+                          const std::vector<bool>& stored_once) {
+  Findings findings;
+  const auto check = [&](const char* table, uint64_t byte, uint64_t word,
+                         bool is_stored_once, uint64_t times) {
+    if (((word & entry::kCopied) != 0) == is_stored_once) return;
+    findings.Add(
+        [&] {
+          return fmt::format(
+              "{}: {} entry (byte {}) is {:#x}: the copied flag "
+              "(bit 63) is {}, but the refcount is {}1",
+              file_name, table, byte, word, is_stored_once ? "clear" : "set",
+              is_stored_once ? "" : "not ");
+        },
+        times);
+  };
+  const auto stored_once_at = [&](uint64_t offset) {
+    const uint64_t cluster = offset / header.cluster_size();
+    return cluster < stored_once.size() && stored_once[cluster];
+  };
+  // Each table once, however many L1 entries share it.
+  std::unordered_map<uint64_t, uint64_t> l2_tables;
+  ForEachPiece(file, header.l1_table_offset,
+               header.l1_table_offset + uint64_t{8} * header.l1_size,
+               [&](uint64_t byte, std::span<const uint64_t> words) {
+                 for (const uint64_t word : words) {
+                   const uint64_t table = word & entry::kOffset;
+                   if (table != 0) {
+                     check("L1", byte, word, stored_once_at(table), 1);
+                     const bool readable = table % header.cluster_size() == 0 &&
+                                           table < file.size();
+                     if (readable) ++l2_tables[table];
+                   }
+                   byte += 8;
+                 }
+               });
+  const size_t step = header.l2_entry_size() / 8;
+  const bool external = header.has(kExternalDataFile);
+  for (const auto& [table, times] : l2_tables) {
+    ForEachPiece(
+        file, table, table + header.cluster_size(),
+        [&, times = times](uint64_t byte, std::span<const uint64_t> words) {
+          for (size_t i = 0; i < words.size(); i += step) {
+            const uint64_t word = words[i];
+            const bool has_cluster = (word & entry::kCompressed) == 0 &&
+                                     entry::HasCluster(header, word);
+            if (!has_cluster) continue;
+            check("L2", byte + i * 8, word,
+                  external || stored_once_at(word & entry::kOffset), times);
+          }
+        });
+  }
+  return findings;
+}
+
+ImageCheck CheckImage(BlockDevice& file, const std::string& file_name,
+                      const Header& header) {
+  const std::vector<Snapshot> snapshots =
+      ReadSnapshots(file, file_name, header);
+  const ReferenceScan scan = ScanReferences(file, file_name, header, snapshots);
+  ImageCheck result;
+  Findings too_low;
+  const RefcountComparison comparison = CompareWithRefcounts(
+      file, header, scan.counts, [&](const RefcountDifference& difference) {
+        if (difference.is_leak()) return;
+        too_low.Add([&] {
+          return fmt::format(
+              "{}: the cluster at {:#x} has the refcount {} but is referred to "
+              "{} times",
+              file_name, difference.cluster * header.cluster_size(),
+              difference.stored, difference.counted);
+        });
+      });
+  const Findings flags =
+      CheckCopiedFlags(file, file_name, header, comparison.stored_once);
+  result.leaks = comparison.leaks;
+  result.leaks_behind_end = comparison.leaks_behind_end;
+  result.unreadable = comparison.unreadable;
+  result.corruptions =
+      scan.corruptions.count() + comparison.corruptions + flags.count();
+  result.hazards = scan.hazards.count();
+  for (const Findings& findings :
+       {scan.corruptions, too_low, flags, scan.hazards}) {
+    result.texts.insert(result.texts.end(), findings.texts().begin(),
+                        findings.texts().end());
+  }
+  return result;
+}
+
+}  // namespace pellucid::qcow2

@@ -1,0 +1,78 @@
+#ifndef PELLUCID_ENGINE_QCOW2_REFCOUNT_COMPARISON_H_
+#define PELLUCID_ENGINE_QCOW2_REFCOUNT_COMPARISON_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "engine/block_device.h"
+#include "engine/qcow2/cluster_counts.h"
+#include "engine/qcow2/findings.h"
+#include "engine/qcow2/header.h"
+#include "engine/qcow2/reference_scan.h"
+
+namespace pellucid::qcow2 {
+
+// A cluster whose refcount is not what it should be.
+struct RefcountDifference {
+  uint64_t cluster = 0;  // Host offset / cluster size.
+  uint64_t stored = 0;
+  uint32_t counted = 0;
+
+  // The cluster is wasted; otherwise it can be given away while it is in use.
+  bool is_leak() const { return stored > counted; }
+};
+
+struct RefcountComparison {
+  uint64_t leaks = 0;        // Clusters with stored > counted.
+  uint64_t corruptions = 0;  // Clusters with stored < counted.
+  // Clusters behind the end of the file with a refcount: leaks that QEMU's
+  // check does not count, as it ends with the file.
+  uint64_t leaks_behind_end = 0;
+  // Clusters whose refcount block cannot be where the refcount table says.
+  uint64_t unreadable = 0;
+
+  // Cluster by cluster, as far as they were counted: whether 1 is stored.
+  std::vector<bool> stored_once;
+};
+
+// Compares the stored refcounts, of any width, with what a scan counted, and
+// calls `each`, if there is one, for every difference in ascending order; those
+// behind the end too. Memory: a bit for each cluster.
+//
+// Repair is to collect the differences and then to store each `counted`: a new
+// refcount block that this takes changes counts by itself. Throws IoError.
+RefcountComparison CompareWithRefcounts(
+    BlockDevice& file, const Header& header, const ClusterCounts& counts,
+    const std::function<void(const RefcountDifference&)>& each = {});
+
+// Finds entries of the active L1 table and its L2 tables whose copied flag (bit
+// 63) disagrees with a stored refcount of 1. A flag that is set wrongly lets a
+// write change a snapshot. Throws IoError.
+Findings CheckCopiedFlags(BlockDevice& file, const std::string& file_name,
+                          const Header& header,
+                          const std::vector<bool>& stored_once);
+
+// What `qemu-img check` says of an image, and more.
+struct ImageCheck {
+  uint64_t leaks = 0;        // As QEMU counts them.
+  uint64_t corruptions = 0;  // As QEMU counts them.
+  uint64_t leaks_behind_end = 0;
+  uint64_t unreadable = 0;
+  uint64_t hazards = 0;            // ReferenceScan::hazards.
+  std::vector<std::string> texts;  // All but leaks, up to a limit.
+
+  bool is_sound() const {
+    return corruptions == 0 && unreadable == 0 && hazards == 0;
+  }
+};
+
+// Scan, comparison and flags in one. Throws CorruptImage if the snapshot table
+// cannot be read, Unsupported and IoError.
+ImageCheck CheckImage(BlockDevice& file, const std::string& file_name,
+                      const Header& header);
+
+}  // namespace pellucid::qcow2
+
+#endif  // PELLUCID_ENGINE_QCOW2_REFCOUNT_COMPARISON_H_

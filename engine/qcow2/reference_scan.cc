@@ -1,0 +1,430 @@
+#include "engine/qcow2/reference_scan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <unordered_map>
+#include <utility>
+
+#include "engine/big_endian.h"
+#include "engine/errors.h"
+#include "engine/qcow2/bitmap_directory.h"
+#include "engine/qcow2/entry_bits.h"
+#include "engine/qcow2/table_ranges.h"
+#include "engine/qcow2/table_words.h"
+
+namespace pellucid::qcow2 {
+namespace {
+
+constexpr uint64_t kMaxBitmapTableEntries = 0x800'0000;
+
+class Scanner {
+ public:
+  Scanner(BlockDevice& file, const std::string& file_name, const Header& header)
+      : file_(file),
+        file_name_(file_name),
+        header_(header),
+        file_size_(file.size()),
+        cluster_size_(header.cluster_size()),
+        limit_(header.refcount_order >= 5
+                   ? UINT32_MAX
+                   : (uint64_t{1} << (1U << header.refcount_order)) - 1),
+        scan_{.counts = ClusterCounts(file_size_ / cluster_size_ +
+                                          (file_size_ % cluster_size_ != 0) + 1,
+                                      file_name),
+              .corruptions = {},
+              .hazards = {}} {}
+
+  ReferenceScan Scan(std::span<const Snapshot> snapshots) && {
+    AddMetadata(0, cluster_size_, "the header");
+    AddL1Tables(snapshots);
+    for (const auto& [offset, times] : l2_tables_) ScanL2Table(offset, times);
+    AddSnapshotTable(snapshots);
+    if (header_.crypto_header) {
+      AddMetadata(header_.crypto_header->offset, header_.crypto_header->length,
+                  "the encryption header");
+    }
+    AddBitmaps();
+    AddRefcounts();
+    LookForSharedMetadata();
+    return std::move(scan_);
+  }
+
+ private:
+  template <typename Place>
+  void Corrupt(Place&& place, const std::string& why, uint64_t times = 1) {
+    scan_.corruptions.Add(
+        [&] { return fmt::format("{}: {}: {}", file_name_, place(), why); },
+        times);
+  }
+
+  uint64_t RoundedUp(uint64_t offset) const {
+    return (offset + cluster_size_ - 1) / cluster_size_ * cluster_size_;
+  }
+
+  // Counts `times` references to each cluster that the bytes touch. False if
+  // they end a whole cluster or more behind the end of the file.
+  template <typename Place>
+  bool AddBytes(uint64_t offset, uint64_t length, uint64_t times,
+                Place&& place) {
+    if (length == 0) return true;
+    if (offset > file_size_ + cluster_size_ ||
+        length >= file_size_ + cluster_size_ - offset) {
+      Corrupt(
+          place,
+          fmt::format("refers to {} bytes at {:#x}, behind the {}-byte file",
+                      length, offset, file_size_),
+          times);
+      return false;
+    }
+    const uint64_t last = (offset + length - 1) / cluster_size_;
+    for (uint64_t cluster = offset / cluster_size_; cluster <= last;
+         ++cluster) {
+      const uint64_t lost = scan_.counts.Add(cluster, times, limit_);
+      if (lost == 0) continue;
+      Corrupt(
+          place,
+          fmt::format("the cluster at {:#x} has more references than a "
+                      "refcount of {} bits can count",
+                      cluster * cluster_size_, 1U << header_.refcount_order),
+          lost);
+    }
+    return true;
+  }
+
+  bool AddMetadata(uint64_t offset, uint64_t length, const std::string& what) {
+    if (!AddBytes(offset, length, 1, [&] { return what; })) return false;
+    metadata_.Add(offset / cluster_size_,
+                  RoundedUp(offset + length) / cluster_size_);
+    return true;
+  }
+
+  void AddL1Tables(std::span<const Snapshot> snapshots) {
+    AddL1Table(header_.l1_table_offset, header_.l1_size,
+               [] { return std::string("the active L1 table"); });
+    for (const Snapshot& snapshot : snapshots) {
+      AddL1Table(snapshot.l1_table_offset, snapshot.l1_size, [&] {
+        return fmt::format("l1_table_offset (byte {}) of snapshot {}",
+                           snapshot.entry_offset, snapshot.info.id);
+      });
+    }
+    // Whole clusters for the references to the tables, entries for theirs.
+    l1_clusters_.ForEach([&](uint64_t begin, uint64_t end, uint64_t times) {
+      AddBytes(begin * cluster_size_, (end - begin) * cluster_size_, times,
+               [&] { return std::string("an L1 table"); });
+    });
+    l1_entries_.ForEach([&](uint64_t begin, uint64_t end, uint64_t times) {
+      ForEachPiece(file_, begin, end,
+                   [&](uint64_t byte, std::span<const uint64_t> words) {
+                     for (const uint64_t word : words) {
+                       if (word != 0) AddL1Entry(byte, word, times);
+                       byte += 8;
+                     }
+                   });
+    });
+  }
+
+  template <typename Place>
+  void AddL1Table(uint64_t offset, uint64_t size, Place&& place) {
+    if (size == 0) return;
+    if (offset % cluster_size_ != 0) {
+      return Corrupt(place,
+                     fmt::format("{:#x} is not a multiple of the {}-byte "
+                                 "cluster",
+                                 offset, cluster_size_));
+    }
+    if (size > kMaxL1Bytes / 8) {
+      return Corrupt(place, fmt::format("{} entries are more than {} MiB", size,
+                                        kMaxL1Bytes >> 20));
+    }
+    if (offset >= file_size_ ||
+        size * 8 >= file_size_ - offset + cluster_size_) {
+      return Corrupt(place, fmt::format("a table of {} bytes at {:#x} ends "
+                                        "behind the {}-byte file",
+                                        size * 8, offset, file_size_));
+    }
+    const uint64_t end = offset + size * 8;
+    if (end > file_size_) HazardCutOff(place, offset);
+    l1_clusters_.Add(offset / cluster_size_, RoundedUp(end) / cluster_size_);
+    l1_entries_.Add(offset, std::min(end, file_size_ / 8 * 8));
+  }
+
+  void AddL1Entry(uint64_t byte, uint64_t word, uint64_t times) {
+    const auto place = [&] {
+      return fmt::format("L1 entry (byte {}) is {:#x}", byte, word);
+    };
+    if ((word & entry::kL1Reserved) != 0) {
+      Corrupt(place, "reserved bits are set", times);
+    }
+    const uint64_t table = word & entry::kOffset;
+    if (table == 0) return Corrupt(place, "flags without a table", times);
+    const bool inside = AddBytes(table, cluster_size_, times, place);
+    if (table % cluster_size_ != 0) {
+      return Corrupt(place,
+                     fmt::format("its table is not at a multiple of the "
+                                 "{}-byte cluster",
+                                 cluster_size_),
+                     times);
+    }
+    if (!inside) return;
+    const bool is_new = l2_tables_[table] == 0;
+    l2_tables_[table] += times;
+    if (is_new && file_size_ - table < cluster_size_) {
+      HazardCutOff(place, table);
+    }
+  }
+
+  void ScanL2Table(uint64_t table, uint64_t times) {
+    const bool extended = header_.has(kExtendedL2);
+    ForEachPiece(
+        file_, table, std::min(table + cluster_size_, file_size_),
+        [&](uint64_t byte, std::span<const uint64_t> words) {
+          for (; !words.empty(); words = words.subspan(extended ? 2 : 1)) {
+            const uint64_t bitmap = extended && words.size() > 1 ? words[1] : 0;
+            if (words[0] != 0 || bitmap != 0) {
+              AddL2Entry(byte, words[0], bitmap, times);
+            }
+            if (extended && words.size() < 2) break;
+            byte += extended ? 16 : 8;
+          }
+        });
+  }
+
+  void AddL2Entry(uint64_t byte, uint64_t word, uint64_t bitmap,
+                  uint64_t times) {
+    const auto place = [&] {
+      return fmt::format("L2 entry (byte {}) is {:#x}", byte, word);
+    };
+    if ((word & entry::kCompressed) != 0) {
+      return AddCompressed(word, bitmap, times, place);
+    }
+    const bool extended = header_.has(kExtendedL2);
+    if ((word & entry::kStandardReserved) != 0) {
+      Corrupt(place, "reserved bits are set", times);
+    }
+    if ((word & entry::kZero) != 0 && header_.version < 3) {
+      scan_.hazards.Add([&] {
+        return fmt::format(
+            "{}: {}: the zero flag (bit 0) does not exist in version 2",
+            file_name_, place());
+      });
+    }
+    const auto allocated = static_cast<uint32_t>(bitmap);
+    const auto zero = static_cast<uint32_t>(bitmap >> 32);
+    if (!entry::HasCluster(header_, word)) {
+      if (extended && allocated != 0) {
+        Corrupt(place, "subclusters are allocated but there is no cluster",
+                times);
+      }
+      return;
+    }
+    if (extended && (allocated & zero) != 0) {
+      return Corrupt(place,
+                     fmt::format("subclusters are both allocated and zero in "
+                                 "the bitmap {:#x}",
+                                 bitmap),
+                     times);
+    }
+    const uint64_t cluster = word & entry::kOffset;
+    if (cluster % cluster_size_ != 0) {
+      Corrupt(place,
+              fmt::format("its cluster is not at a multiple of the {}-byte "
+                          "cluster",
+                          cluster_size_),
+              times);
+    }
+    if (!header_.has(kExternalDataFile)) {
+      AddBytes(cluster, cluster_size_, times, place);
+    }
+  }
+
+  template <typename Place>
+  void AddCompressed(uint64_t word, uint64_t bitmap, uint64_t times,
+                     Place&& place) {
+    if ((word & entry::kCopied) != 0) {
+      Corrupt(place, "a compressed cluster has the copied flag", times);
+    }
+    if (header_.has(kExternalDataFile)) {
+      return Corrupt(place,
+                     "a compressed cluster cannot be in an external data file",
+                     times);
+    }
+    if (bitmap != 0) {
+      return Corrupt(place,
+                     fmt::format("a compressed cluster has the subcluster "
+                                 "bitmap {:#x}",
+                                 bitmap),
+                     times);
+    }
+    // "Compressed Clusters Descriptor": x = 62 - (cluster_bits - 8).
+    const unsigned offset_bits = 62 - (header_.cluster_bits - 8);
+    const uint64_t descriptor = word & (entry::kCompressed - 1);
+    const uint64_t offset = descriptor & ((uint64_t{1} << offset_bits) - 1);
+    const uint64_t sectors = (descriptor >> offset_bits) + 1;
+    AddBytes(offset, sectors * 512 - offset % 512, times, place);
+  }
+
+  // How long the last entry is stands in it; ReadSnapshots() has read it.
+  void AddSnapshotTable(std::span<const Snapshot> snapshots) {
+    if (snapshots.empty()) return;
+    const uint64_t last = snapshots.back().entry_offset;
+    std::array<std::byte, 40> fixed;
+    ReadZeroPadded(file_, last, fixed);
+    const uint64_t length = fixed.size() + LoadBigEndian<uint16_t>(fixed, 12) +
+                            LoadBigEndian<uint16_t>(fixed, 14) +
+                            LoadBigEndian<uint32_t>(fixed, 36);
+    AddMetadata(header_.snapshots_offset,
+                (last + length + 7) / 8 * 8 - header_.snapshots_offset,
+                "the snapshot table");
+  }
+
+  void AddBitmaps() {
+    BitmapDirectory directory;
+    try {
+      directory = ReadBitmapDirectory(file_, file_name_, header_);
+    } catch (const CorruptImage& error) {
+      scan_.corruptions.Add([&] { return std::string(error.what()); });
+      return;
+    }
+    AddMetadata(directory.offset, directory.size, "the bitmap directory");
+    TableRanges clusters;
+    TableRanges entries;
+    for (const BitmapDirectory::Entry& bitmap : directory.entries) {
+      const auto place = [&] {
+        return fmt::format("bitmap_table_offset (byte {})",
+                           bitmap.entry_offset);
+      };
+      const uint64_t offset = bitmap.bitmap_table_offset;
+      const uint64_t length = uint64_t{8} * bitmap.bitmap_table_size;
+      if (offset % cluster_size_ != 0 || offset == 0 || length == 0 ||
+          bitmap.bitmap_table_size > kMaxBitmapTableEntries ||
+          offset >= file_size_ || length > file_size_ - offset) {
+        Corrupt(place, fmt::format("a table of {} bytes cannot be at {:#x}",
+                                   length, offset));
+        continue;
+      }
+      const uint64_t end = RoundedUp(offset + length) / cluster_size_;
+      clusters.Add(offset / cluster_size_, end);
+      metadata_.Add(offset / cluster_size_, end);
+      entries.Add(offset, offset + length);
+    }
+    clusters.ForEach([&](uint64_t begin, uint64_t end, uint64_t times) {
+      AddBytes(begin * cluster_size_, (end - begin) * cluster_size_, times,
+               [] { return std::string("a bitmap table"); });
+    });
+    entries.ForEach([&](uint64_t begin, uint64_t end, uint64_t times) {
+      ForEachPiece(file_, begin, end,
+                   [&](uint64_t byte, std::span<const uint64_t> words) {
+                     for (const uint64_t word : words) {
+                       if (word > 1) AddBitmapCluster(byte, word, times);
+                       byte += 8;
+                     }
+                   });
+    });
+  }
+
+  void AddBitmapCluster(uint64_t byte, uint64_t word, uint64_t times) {
+    const auto place = [&] {
+      return fmt::format("bitmap table entry (byte {}) is {:#x}", byte, word);
+    };
+    const uint64_t cluster = word & entry::kOffset;
+    if ((word & entry::kBitmapTableReserved) != 0 || (word & 1) != 0 ||
+        cluster % cluster_size_ != 0) {
+      return Corrupt(place, "is not the place of a cluster", times);
+    }
+    AddBytes(cluster, cluster_size_, times, place);
+  }
+
+  void AddRefcounts() {
+    const uint64_t begin = header_.refcount_table_offset;
+    const uint64_t length = header_.refcount_table_clusters * cluster_size_;
+    AddMetadata(begin, length, "the refcount table");
+    ForEachPiece(file_, begin, std::min(begin + length, file_size_ / 8 * 8),
+                 [&](uint64_t byte, std::span<const uint64_t> words) {
+                   for (const uint64_t word : words) {
+                     if (word != 0) AddRefcountBlock(byte, word);
+                     byte += 8;
+                   }
+                 });
+  }
+
+  void AddRefcountBlock(uint64_t byte, uint64_t word) {
+    const auto place = [&] {
+      return fmt::format("refcount table entry (byte {}) is {:#x}", byte, word);
+    };
+    if ((word & entry::kRefcountTableReserved) != 0) {
+      Corrupt(place, "reserved bits are set");
+    }
+    const uint64_t block = word & ~entry::kRefcountTableReserved;
+    if (block % cluster_size_ != 0) {
+      return Corrupt(place, fmt::format("its block is not at a multiple of the "
+                                        "{}-byte cluster",
+                                        cluster_size_));
+    }
+    if (block >= file_size_) {
+      return Corrupt(place, fmt::format("its block is behind the {}-byte file",
+                                        file_size_));
+    }
+    if (block == 0 || !AddBytes(block, cluster_size_, 1, place)) return;
+    if (file_size_ - block < cluster_size_) HazardCutOff(place, block);
+    if (scan_.counts[block / cluster_size_] != 1) {
+      Corrupt(place, "its block is used for something else too");
+    }
+  }
+
+  template <typename Place>
+  void HazardCutOff(Place&& place, uint64_t table) {
+    scan_.hazards.Add([&] {
+      return fmt::format(
+          "{}: {}: the table at {:#x} is cut off by the end of "
+          "the {}-byte file",
+          file_name_, place(), table, file_size_);
+    });
+  }
+
+  // Whoever writes to one of the two uses destroys the other, although the
+  // refcounts may well be right. Refcount blocks were looked at.
+  void LookForSharedMetadata() {
+    const auto expect = [&](uint64_t cluster, uint64_t uses, const char* what) {
+      const uint64_t count = scan_.counts[cluster];
+      if (count <= uses) return;
+      scan_.hazards.Add([&] {
+        return fmt::format(
+            "{}: {} at {:#x} is referred to {} times, {} of "
+            "them as such",
+            file_name_, what, cluster * cluster_size_, count, uses);
+      });
+    };
+    for (const auto& [table, times] : l2_tables_) {
+      expect(table / cluster_size_, times, "the L2 table");
+    }
+    const auto expect_once = [&](uint64_t begin, uint64_t end, uint64_t) {
+      for (; begin < end; ++begin) expect(begin, 1, "metadata");
+    };
+    l1_clusters_.ForEach(expect_once);
+    metadata_.ForEach(expect_once);
+  }
+
+  BlockDevice& file_;
+  const std::string& file_name_;
+  const Header& header_;
+  const uint64_t file_size_;
+  const uint64_t cluster_size_;
+  const uint64_t limit_;  // Largest refcount.
+  ReferenceScan scan_;
+  TableRanges l1_clusters_;  // In clusters.
+  TableRanges l1_entries_;   // In bytes.
+  TableRanges metadata_;     // In clusters: what has to be referred to once.
+  std::unordered_map<uint64_t, uint64_t> l2_tables_;  // References by offset.
+};
+
+}  // namespace
+
+ReferenceScan ScanReferences(BlockDevice& file, const std::string& file_name,
+                             const Header& header,
+                             std::span<const Snapshot> snapshots) {
+  return Scanner(file, file_name, header).Scan(snapshots);
+}
+
+}  // namespace pellucid::qcow2
