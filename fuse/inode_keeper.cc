@@ -60,9 +60,11 @@ void InodeKeeper::Run(
 
 void InodeKeeper::Prepare() {
   mount_.Identify();
+  // A new size comes with new times, which SETATTR stores.
+  const timespec accessed = times_.accessed();
+  const timespec modified = times_.modified();
   if (root_is_file_ && kernel_writeback_ &&
-      (!mount_.SetSize(size_) ||
-       !mount_.SetTimes(times_.accessed(), times_.modified()))) {
+      (!mount_.SetSize(size_) || !mount_.SetTimes(accessed, modified))) {
     throw IoError(EIO,
                   "cannot set the size of what was just mounted; mount it on a "
                   "directory, or with --cache none");

@@ -71,7 +71,7 @@ void Write(fuse_req_t request, fuse_ino_t, const char* buffer, size_t size,
   Guard(request, "write", start, size, [&](PlaintextFilesystem& filesystem) {
     filesystem.Write(request,
                      {reinterpret_cast<const std::byte*>(buffer), size}, start,
-                     file->writepage != 0);
+                     *file);
   });
 }
 

@@ -76,9 +76,8 @@ class PlaintextFilesystem {
   void Open(fuse_req_t request, fuse_ino_t inode, fuse_file_info& file);
   void Release(fuse_req_t request, const fuse_file_info& file);
   void Read(fuse_req_t request, size_t size, uint64_t offset);
-  // `is_from_cache` says that the kernel had put the write off.
   void Write(fuse_req_t request, std::span<const std::byte> in, uint64_t offset,
-             bool is_from_cache);
+             const fuse_file_info& file);
   // The close of an open file, of which `file` tells what Open() has said.
   void Flush(fuse_req_t request, const fuse_file_info& file);
   void Fsync(fuse_req_t request);

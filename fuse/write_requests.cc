@@ -76,7 +76,7 @@ void PlaintextFilesystem::SetAttr(fuse_req_t request, fuse_ino_t inode,
 
 void PlaintextFilesystem::Write(fuse_req_t request,
                                 std::span<const std::byte> in, uint64_t offset,
-                                bool is_from_cache) {
+                                const fuse_file_info& file) {
   if (writable_ == nullptr) {
     fuse_reply_err(request, EROFS);
     return;
@@ -90,17 +90,19 @@ void PlaintextFilesystem::Write(fuse_req_t request,
   }
   if (length == in.size()) {
     fuse_reply_write(request, length);
-  } else if (is_from_cache) {
+  } else if (file.writepage != 0) {
     // The kernel takes no notice of a short write here, but hands an error on
     // to the next fsync or close. It has made the file longer already; now its
     // next write to the cache will ask, and be refused.
     keeper_->NoteGrowth();
     fuse_lowlevel_notify_inval_inode(session_, file_inode_, -1, 0);
     fuse_reply_err(request, ENOSPC);
-  } else if (length > 0) {
+  } else if (length > 0 && (file.flags & O_DIRECT) == 0) {
     fuse_reply_write(request, length);
   } else {
-    fuse_reply_err(request, ENOSPC);  // As at the end of a block device.
+    // As at the end of a block device. A short direct write would do as well,
+    // but the kernel makes an EIO of it.
+    fuse_reply_err(request, ENOSPC);
   }
 }
 

@@ -165,7 +165,9 @@ TEST_P(WrittenFileTest, DirectWritesStopAtTheEnd) {
   MountDisk();
   {
     const OpenFile file(disk(), O_RDWR | O_DIRECT);
-    EXPECT_EQ(WriteAt(file, Filled(100, 1), kSize - 40), 40);
+    EXPECT_EQ(WriteAt(file, Filled(100, 1), kSize - 40), -1);
+    EXPECT_EQ(errno, ENOSPC);
+    EXPECT_EQ(WriteAt(file, Filled(40, 1), kSize - 40), 40);
     EXPECT_EQ(WriteAt(file, Filled(100, 1), kSize), -1);
     EXPECT_EQ(errno, ENOSPC);
     EXPECT_EQ(WriteAt(file, Filled(100, 1), kSize + 5000), -1);
