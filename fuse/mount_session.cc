@@ -19,6 +19,7 @@
 #include "engine/errors.h"
 #include "engine/io_error.h"
 #include "fuse/file_times.h"
+#include "fuse/init_reply.h"
 #include "fuse/inode_keeper.h"
 #include "fuse/session_signals.h"
 
@@ -142,6 +143,8 @@ class LibfuseSession {
     mounted_ = true;
   }
 
+  void ExpectWrites() { AddKillPrivilegesPromise(session_); }
+
   // Ends the connection, so that whoever waits for an answer gets an error, and
   // detaches the mount if it is still there. Not while it is being served.
   void Unmount() {
@@ -202,6 +205,7 @@ void MountSession::Run(const std::function<void()>& on_ready) {
                                  log_, times, is_writable ? &keeper : nullptr);
   LibfuseSession session(options_, is_writable, filesystem);
   session.Mount(mountpoint_, options_);
+  if (is_writable) session.ExpectWrites();
   std::exception_ptr failure;  // Of the keeper's thread, which ends with it.
   if (is_writable) {
     keeper.Start(on_ready, [&](std::exception_ptr reason) {

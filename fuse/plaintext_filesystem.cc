@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "engine/errors.h"
+#include "fuse/init_reply.h"
 #include "fuse/mount_table.h"
 #include "fuse/read_buffer.h"
 
@@ -106,6 +107,7 @@ void PlaintextFilesystem::Init(fuse_conn_info& connection) {
     if (wants_kernel_writeback_) want(FUSE_CAP_WRITEBACK_CACHE);
     kernel_writeback_ = (connection.want & FUSE_CAP_WRITEBACK_CACHE) != 0;
     keeper_->set_kernel_writeback(kernel_writeback_);
+    ExpectInitReply();
   }
   connection.max_background = kMaxBackgroundRequests;
   connection.congestion_threshold = kCongestionThreshold;
