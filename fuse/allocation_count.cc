@@ -6,7 +6,11 @@
 namespace pellucid::fuse {
 namespace {
 
-constexpr std::chrono::milliseconds kPatience{100};
+constexpr std::chrono::milliseconds kFirstPatience{100};
+constexpr std::chrono::milliseconds kPatience{10};
+constexpr std::chrono::seconds kLeastInterval{1};
+// How much longer than a count the pause before the next one is.
+constexpr int kPauseFactor = 9;
 constexpr uint64_t kBlockSize = 512;
 // Bounds the time that one question takes, and so how long stopping takes.
 constexpr uint64_t kGreatestStep = uint64_t{64} << 30;
@@ -31,30 +35,51 @@ std::optional<uint64_t> CountStoredBytes(BlockDevice& device,
 AllocationCount::AllocationCount(BlockDevice& device, uint64_t estimate)
     : device_(device),
       estimate_(estimate),
-      patience_end_(std::chrono::steady_clock::now() + kPatience),
-      thread_([this](std::stop_token stop) { Run(std::move(stop)); }) {}
+      start_(std::chrono::steady_clock::now()),
+      thread_([this](const std::stop_token& stop) { Run(stop); }) {}
 
 AllocationCount::Figure AllocationCount::Get() {
   std::unique_lock lock(mutex_);
-  counted_.wait_until(lock, patience_end_,
-                      [this] { return blocks_.has_value(); });
-  return {blocks_.value_or(estimate_), blocks_.has_value()};
+  const auto now = std::chrono::steady_clock::now();
+  auto patience_end = start_ + kFirstPatience;
+  if (changed_ && !is_counting_ && now >= next_count_) {
+    is_counting_ = true;
+    patience_end = now + kPatience;
+    counted_.notify_all();
+  }
+  counted_.wait_until(lock, patience_end, [this] { return !is_counting_; });
+  return {blocks_.value_or(estimate_), !is_counting_ && !changed_};
 }
 
-void AllocationCount::Run(std::stop_token stop) {
-  uint64_t blocks = estimate_;
+void AllocationCount::Run(const std::stop_token& stop) {
+  while (Count(stop)) {
+    std::unique_lock lock(mutex_);
+    if (!counted_.wait(lock, stop, [this] { return is_counting_; })) return;
+  }
+}
+
+bool AllocationCount::Count(const std::stop_token& stop) {
+  // Before the first look: a change during the count is noted anew.
+  changed_ = false;
+  const auto start = std::chrono::steady_clock::now();
+  std::optional<uint64_t> blocks;
   try {
     const std::optional<uint64_t> stored = CountStoredBytes(device_, stop);
-    if (!stored) return;
+    if (!stored) return false;
     blocks = *stored / kBlockSize + (*stored % kBlockSize != 0);
   } catch (const std::exception&) {
     // Whoever reads the damaged place is told; a count is no reason to fail.
   }
   {
     const std::scoped_lock lock(mutex_);
-    blocks_ = blocks;
+    if (blocks) blocks_ = blocks;
+    is_counting_ = false;
+    const auto end = std::chrono::steady_clock::now();
+    next_count_ =
+        std::max(end + kPauseFactor * (end - start), start + kLeastInterval);
   }
   counted_.notify_all();
+  return true;
 }
 
 }  // namespace pellucid::fuse

@@ -1,6 +1,7 @@
 #ifndef PELLUCID_FUSE_ALLOCATION_COUNT_H_
 #define PELLUCID_FUSE_ALLOCATION_COUNT_H_
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -13,8 +14,9 @@
 namespace pellucid::fuse {
 
 // Counts how many bytes of a device are stored, for st_blocks, in a thread of
-// its own: the extents of a large image take a while. Safe to call from many
-// threads.
+// its own: the extents of a large image take a while. After a change it counts
+// again when somebody asks, once a second at most and a tenth of the time at
+// most. Safe to call from many threads.
 class AllocationCount {
  public:
   struct Figure {
@@ -30,20 +32,32 @@ class AllocationCount {
   // Abandons the count.
   ~AllocationCount() = default;
 
-  // Right after the start this waits for the count a little, at most 100 ms,
-  // so that a small image never shows its estimate.
+  // Waits for the count a little, so that a small image never shows its
+  // estimate: at most 100 ms right after the start and 10 ms after a change.
   Figure Get();
 
+  // What is stored may have changed.
+  void NoteChange() {
+    // Looked at first: the line stays shared between writing threads.
+    if (!changed_.load(std::memory_order_relaxed)) changed_ = true;
+  }
+
  private:
-  void Run(std::stop_token stop);
+  void Run(const std::stop_token& stop);
+  // False if `stop` was requested.
+  bool Count(const std::stop_token& stop);
 
   BlockDevice& device_;
   const uint64_t estimate_;
-  const std::chrono::steady_clock::time_point patience_end_;
+  const std::chrono::steady_clock::time_point start_;
+  std::atomic<bool> changed_ = false;
 
   std::mutex mutex_;
-  std::condition_variable counted_;
-  std::optional<uint64_t> blocks_;  // Guarded by mutex_; empty while counting.
+  std::condition_variable_any counted_;
+  // Guarded by mutex_.
+  std::optional<uint64_t> blocks_;  // Empty until counted for the first time.
+  bool is_counting_ = true;         // Or has been asked to.
+  std::chrono::steady_clock::time_point next_count_;
 
   std::jthread thread_;  // Last: it uses all of the above.
 };

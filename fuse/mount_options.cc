@@ -24,12 +24,12 @@ constexpr std::array<std::string_view, 10> kKernelFlags = {
     "dev",    "nodev", "suid",  "nosuid",  "exec",
     "noexec", "sync",  "async", "dirsync", "noatime"};
 
-// Words of mount(8) that a mount which is read-only obeys anyhow; not every
-// fusermount3 knows them.
+// Words of mount(8) that mean nothing here: FUSE leaves the time of access to
+// the server, which never moves it. Not every fusermount3 knows them.
 constexpr std::array<std::string_view, 11> kWithoutEffect = {
-    "defaults",      "nonempty",   "atime",      "diratime",
-    "nodiratime",    "relatime",   "norelatime", "strictatime",
-    "nostrictatime", "nolazytime", "lazytime"};
+    "defaults",   "nonempty", "atime",        "diratime",
+    "nodiratime", "relatime", "norelatime",   "strictatime",
+    "nolazytime", "lazytime", "nostrictatime"};
 
 bool IsOneOf(std::span<const std::string_view> names, std::string_view name) {
   return std::ranges::find(names, name) != names.end();
@@ -114,6 +114,9 @@ bool ApplyValue(const Option& option, MountOptions& options) {
     options.umask = ParseNumber(option, 8, 0, 0777);
   } else if (option.name == "max_read") {
     options.max_read = ParseNumber(option, 10, kLeastMaxRead, kGreatestMaxRead);
+  } else if (option.name == "max_write") {
+    options.max_write =
+        ParseNumber(option, 10, kLeastMaxRead, kGreatestMaxRead);
   } else if (option.name == "fsname") {
     if (option.value->empty()) throw UsageError("-o fsname= needs a name");
     options.fsname = *option.value;
@@ -125,7 +128,7 @@ bool ApplyValue(const Option& option, MountOptions& options) {
 
 bool TakesValue(const std::string& name) {
   return name == "uid" || name == "gid" || name == "umask" ||
-         name == "max_read" || name == "fsname";
+         name == "max_read" || name == "max_write" || name == "fsname";
 }
 
 void Apply(const Option& option, MountOptions& options) {
@@ -170,12 +173,22 @@ MountOptions ParseMountOptions(const std::vector<std::string>& values) {
   return options;
 }
 
-std::vector<std::string> LibfuseArguments(const MountOptions& options) {
+bool IsWritableMount(const MountOptions& options, bool device_is_writable) {
+  if (options.access == MountAccess::kReadWrite && !device_is_writable) {
+    throw Unsupported(
+        "-o rw: the image is open for reading only; leave it out to mount "
+        "read-only, or open the image for writing (without --read-only)");
+  }
+  return device_is_writable && options.access != MountAccess::kReadOnly;
+}
+
+std::vector<std::string> LibfuseArguments(const MountOptions& options,
+                                          bool is_writable) {
   const std::string fsname =
       options.fsname.empty() ? "pellucid" : options.fsname;
   std::vector<std::string> arguments = {
-      "-oro", "-odefault_permissions", "-osubtype=pellucid",
-      "-ofsname=" + Escape(fsname),
+      is_writable ? "-orw" : "-oro", "-odefault_permissions",
+      "-osubtype=pellucid", "-ofsname=" + Escape(fsname),
       fmt::format("-omax_read={}", options.max_read)};
   if (options.allow_other) arguments.push_back("-oallow_other");
   if (options.allow_root) arguments.push_back("-oallow_root");

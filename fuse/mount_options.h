@@ -16,6 +16,8 @@ inline constexpr uint32_t kDefaultMaxRead = 256 * 1024;
 inline constexpr uint32_t kLeastMaxRead = 4 * 1024;
 // libfuse 3.14 exchanges at most 256 pages with the kernel at a time.
 inline constexpr uint32_t kGreatestMaxRead = 1024 * 1024;
+// A direct write is split likewise, to be encrypted by several threads.
+inline constexpr uint32_t kDefaultMaxWrite = 256 * 1024;
 
 // What `-o` says about writing.
 enum class MountAccess {
@@ -34,12 +36,16 @@ struct MountOptions {
   std::optional<gid_t> gid;   // Likewise.
   std::optional<mode_t> umask;  // Permission bits that the files do not have.
   std::string fsname;           // Source in /proc/mounts; empty for "pellucid".
-  uint32_t max_read = kDefaultMaxRead;  // Bytes in one read request.
+  uint32_t max_read = kDefaultMaxRead;    // Bytes in one read request.
+  uint32_t max_write = kDefaultMaxWrite;  // Bytes in one write request.
   // dev, nodev, noexec and the like, for mount(2).
   std::vector<std::string> kernel_flags;
   // Another program may write to the image: the kernel must ask again. Not of
   // `-o`.
   bool image_may_change = false;
+  // Of a mount that can be written: the kernel gathers small writes in its page
+  // cache, and sends them later or with the next fsync or close. Not of `-o`.
+  bool kernel_writeback = true;
 };
 
 // Parses the values of every -o, each a list separated by commas; a backslash
@@ -47,9 +53,14 @@ struct MountOptions {
 // Throws UsageError that names the option.
 MountOptions ParseMountOptions(const std::vector<std::string>& values);
 
+// Whether a device can be written through a mount with these options. Throws
+// Unsupported if they ask for what the device does not allow.
+bool IsWritableMount(const MountOptions& options, bool device_is_writable);
+
 // The arguments that fuse_session_new() takes for `options`, without the
 // program's name.
-std::vector<std::string> LibfuseArguments(const MountOptions& options);
+std::vector<std::string> LibfuseArguments(const MountOptions& options,
+                                          bool is_writable);
 
 }  // namespace pellucid::fuse
 

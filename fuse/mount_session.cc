@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
+#include <exception>
 #include <fstream>
 #include <string>
 #include <thread>
@@ -17,7 +18,9 @@
 
 #include "engine/errors.h"
 #include "engine/io_error.h"
-#include "fuse/plaintext_filesystem.h"
+#include "fuse/file_times.h"
+#include "fuse/init_reply.h"
+#include "fuse/inode_keeper.h"
 #include "fuse/session_signals.h"
 
 namespace pellucid::fuse {
@@ -102,8 +105,9 @@ std::string Remedy(const MountOptions& options) {
 // A libfuse session, mounted or not; unmounts and frees it at the end.
 class LibfuseSession {
  public:
-  LibfuseSession(const MountOptions& options, PlaintextFilesystem& filesystem) {
-    std::vector<std::string> arguments = LibfuseArguments(options);
+  LibfuseSession(const MountOptions& options, bool is_writable,
+                 PlaintextFilesystem& filesystem) {
+    std::vector<std::string> arguments = LibfuseArguments(options, is_writable);
     arguments.insert(arguments.begin(), "pellucid");
     std::vector<char*> pointers;
     for (std::string& argument : arguments) pointers.push_back(argument.data());
@@ -118,11 +122,12 @@ class LibfuseSession {
       throw Error(ExitCode::kFailure,
                   fmt::format("libfuse: {}", messages.Text()));
     }
+    filesystem.set_session(session_);
   }
   LibfuseSession(const LibfuseSession&) = delete;
   LibfuseSession& operator=(const LibfuseSession&) = delete;
   ~LibfuseSession() {
-    if (mounted_) fuse_session_unmount(session_);
+    Unmount();
     fuse_session_destroy(session_);
   }
 
@@ -136,6 +141,15 @@ class LibfuseSession {
                       reason.empty() ? "" : ": ", reason, Remedy(options)));
     }
     mounted_ = true;
+  }
+
+  void ExpectWrites() { AddKillPrivilegesPromise(session_); }
+
+  // Ends the connection, so that whoever waits for an answer gets an error, and
+  // detaches the mount if it is still there. Not while it is being served.
+  void Unmount() {
+    if (mounted_) fuse_session_unmount(session_);
+    mounted_ = false;
   }
 
   // Returns 0 or a negated errno.
@@ -162,15 +176,18 @@ class LibfuseSession {
 
 }  // namespace
 
-MountSession::MountSession(std::unique_ptr<BlockDevice> device,
-                           const struct stat& image, Mountpoint mountpoint,
-                           MountOptions options, LogTarget log_target)
+MountSession::MountSession(MountedDevice device, const struct stat& image,
+                           Mountpoint mountpoint, MountOptions options,
+                           LogTarget log_target)
     : device_(std::move(device)),
       image_(image),
       mountpoint_(std::move(mountpoint)),
       options_(std::move(options)),
-      log_(log_target),
-      stop_fd_(eventfd(0, EFD_CLOEXEC)) {
+      log_(log_target) {
+  if (!IsWritableMount(options_, device_.writable != nullptr)) {
+    device_.writable = nullptr;
+  }
+  stop_fd_ = eventfd(0, EFD_CLOEXEC);
   if (stop_fd_ < 0) ThrowIoError(errno, "eventfd");
 }
 
@@ -180,21 +197,66 @@ void MountSession::Stop() { eventfd_write(stop_fd_, 1); }
 
 void MountSession::Run(const std::function<void()>& on_ready) {
   const StopSignalsBlocked signals;
-  PlaintextFilesystem filesystem(*device_, image_, mountpoint_.kind, options_,
-                                 log_);
-  filesystem.set_on_ready(on_ready);
-  LibfuseSession session(options_, filesystem);
+  const bool is_writable = device_.writable != nullptr;
+  FileTimes times(image_);
+  OwnMount mount(mountpoint_);
+  InodeKeeper keeper(mount, mountpoint_.kind, device_.device->size(), times);
+  PlaintextFilesystem filesystem(device_, image_, mountpoint_.kind, options_,
+                                 log_, times, is_writable ? &keeper : nullptr);
+  LibfuseSession session(options_, is_writable, filesystem);
   session.Mount(mountpoint_, options_);
+  if (is_writable) session.ExpectWrites();
+  std::exception_ptr failure;  // Of the keeper's thread, which ends with it.
+  if (is_writable) {
+    keeper.Start(on_ready, [&](std::exception_ptr reason) {
+      failure = std::move(reason);
+      Stop();
+    });
+  } else {
+    filesystem.set_on_ready(on_ready);
+  }
   int result = 0;
   {
     const StopWatch watch(signals, stop_fd_, [&] {
       filesystem.Abandon();
+      if (is_writable) {
+        keeper.Stop();
+        PrepareEnd(mount, filesystem);
+      }
       session.Exit();
     });
     result = session.Serve();
+    // The watch and the keeper may be waiting for an answer.
+    if (result < 0) session.Unmount();
   }
-  if (result < 0) {
-    ThrowIoError(-result, kFuseDevice);
+  session.Unmount();
+  keeper.Stop();
+  if (is_writable) FlushDevice();
+  if (failure) std::rethrow_exception(failure);
+  if (result < 0) ThrowIoError(-result, kFuseDevice);
+}
+
+void MountSession::PrepareEnd(OwnMount& mount,
+                              PlaintextFilesystem& filesystem) {
+  try {
+    using Result = OwnMount::UnmountResult;
+    if (mount.UnmountIfIdle() == Result::kDone) return;
+  } catch (const std::exception& error) {
+    log_.Report("unmounting", error.what());
+  }
+  // In use, or out of reach. By the file is faster; the other way needs no path
+  // and no permission.
+  mount.Sync();
+  filesystem.RefuseOpening();
+  filesystem.DropKernelPages();
+}
+
+void MountSession::FlushDevice() {
+  try {
+    device_.writable->Flush();
+  } catch (const std::exception& error) {
+    log_.Report("making everything durable before the end", error.what());
+    throw;
   }
 }
 

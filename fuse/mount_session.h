@@ -4,22 +4,24 @@
 #include <sys/stat.h>
 
 #include <functional>
-#include <memory>
 
-#include "engine/block_device.h"
 #include "fuse/error_log.h"
 #include "fuse/mount_options.h"
+#include "fuse/mounted_device.h"
 #include "fuse/mountpoint.h"
+#include "fuse/own_mount.h"
+#include "fuse/plaintext_filesystem.h"
 
 namespace pellucid::fuse {
 
-// One mount of one device, from mounting to unmounting. Only Stop() may be
-// called from another thread.
+// One mount of one device, from mounting to unmounting; what was written to the
+// device is durable at its end. Only Stop() may be called from another thread.
 class MountSession {
  public:
   // `image` is the status of the image file. Messages about requests that fail
-  // go to `log_target`. Throws IoError.
-  MountSession(std::unique_ptr<BlockDevice> device, const struct stat& image,
+  // go to `log_target`. Throws IoError, and Unsupported if the options ask to
+  // write to a device that cannot be written.
+  MountSession(MountedDevice device, const struct stat& image,
                Mountpoint mountpoint, MountOptions options,
                LogTarget log_target);
   MountSession(const MountSession&) = delete;
@@ -28,23 +30,29 @@ class MountSession {
 
   // Mounts, serves requests until somebody unmounts, Stop() is called or
   // SIGTERM, SIGINT or SIGHUP arrives, and leaves no mount behind: one that is
-  // in use is detached, and its open files fail from then on.
+  // in use is detached, and its open files fail from then on. What callers have
+  // written until then, also what the kernel still has in its page cache, is in
+  // the device, and that is flushed before this returns.
   //
-  // `on_ready` is called once, from another thread, when the kernel has made
-  // contact; whoever looks at the mountpoint then waits at most until it has
-  // returned. It must not throw.
+  // `on_ready` is called once, from another thread, when the file can be used.
+  // It must not throw.
   //
   // The signals are blocked in the calling thread meanwhile, and should be in
   // all other threads of the process. Throws Error if the mount fails, with a
-  // remedy if one is known, or IoError if the kernel ends the conversation. To
-  // be called once.
+  // remedy if one is known, or IoError if the kernel ends the conversation or
+  // the last flush fails, which the log is told as well. To be called once.
   void Run(const std::function<void()>& on_ready);
 
   // Makes Run() return. Safe to call from any thread, also before Run().
   void Stop();
 
  private:
-  std::unique_ptr<BlockDevice> device_;
+  // Writes back, by way of `filesystem`, what the kernel has in its page cache,
+  // and unmounts if nothing is in use. To be called while others serve.
+  void PrepareEnd(OwnMount& mount, PlaintextFilesystem& filesystem);
+  void FlushDevice();
+
+  MountedDevice device_;
   const struct stat image_;
   const Mountpoint mountpoint_;
   const MountOptions options_;

@@ -58,6 +58,11 @@ void RefuseImageFiles(const std::filesystem::path& path,
 
 }  // namespace
 
+std::filesystem::path PlaintextFileOf(const Mountpoint& mountpoint) {
+  return mountpoint.kind == MountpointKind::kFile ? mountpoint.path
+                                                  : mountpoint.path / kDiskName;
+}
+
 Mountpoint CheckMountpoint(
     const std::filesystem::path& path,
     const std::vector<std::filesystem::path>& image_files) {

@@ -18,6 +18,12 @@ struct Mountpoint {
   MountpointKind kind;
 };
 
+// The name of the plaintext in a root directory.
+inline constexpr char kDiskName[] = "disk";
+
+// Where the plaintext is once something is mounted.
+std::filesystem::path PlaintextFileOf(const Mountpoint& mountpoint);
+
 // Looks whether an image that is in `image_files`, as far as the command line
 // names them, can be mounted at `path`. Throws UsageError, which says what to
 // do instead, and IoError.

@@ -3,7 +3,8 @@
 
 #include <fuse_lowlevel.h>
 
-#include <cerrno>
+#include <cstddef>
+#include <cstdint>
 
 #include "fuse/plaintext_filesystem.h"
 
@@ -37,15 +38,17 @@ void Lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
   });
 }
 
-void GetAttr(fuse_req_t request, fuse_ino_t inode, fuse_file_info*) {
+void GetAttr(fuse_req_t request, fuse_ino_t inode, fuse_file_info* file) {
   Guard(request, "getattr", 0, 0, [&](PlaintextFilesystem& filesystem) {
-    filesystem.GetAttr(request, inode);
+    filesystem.GetAttr(request, inode, file);
   });
 }
 
-void SetAttr(fuse_req_t request, fuse_ino_t, struct stat*, int,
-             fuse_file_info*) {
-  fuse_reply_err(request, EROFS);
+void SetAttr(fuse_req_t request, fuse_ino_t inode, struct stat* wanted,
+             int which, fuse_file_info*) {
+  Guard(request, "setattr", 0, 0, [&](PlaintextFilesystem& filesystem) {
+    filesystem.SetAttr(request, inode, *wanted, which);
+  });
 }
 
 void Open(fuse_req_t request, fuse_ino_t inode, fuse_file_info* file) {
@@ -60,6 +63,44 @@ void Read(fuse_req_t request, fuse_ino_t, size_t size, off_t offset,
   Guard(request, "read", start, size, [&](PlaintextFilesystem& filesystem) {
     filesystem.Read(request, size, start);
   });
+}
+
+void Write(fuse_req_t request, fuse_ino_t, const char* buffer, size_t size,
+           off_t offset, fuse_file_info* file) {
+  const auto start = static_cast<uint64_t>(offset);
+  Guard(request, "write", start, size, [&](PlaintextFilesystem& filesystem) {
+    filesystem.Write(request,
+                     {reinterpret_cast<const std::byte*>(buffer), size}, start,
+                     *file);
+  });
+}
+
+void Flush(fuse_req_t request, fuse_ino_t, fuse_file_info* file) {
+  Guard(request, "close", 0, 0, [&](PlaintextFilesystem& filesystem) {
+    filesystem.Flush(request, *file);
+  });
+}
+
+// There is no metadata that fdatasync(2) could leave out.
+void Fsync(fuse_req_t request, fuse_ino_t, int, fuse_file_info*) {
+  Guard(request, "fsync", 0, 0,
+        [&](PlaintextFilesystem& filesystem) { filesystem.Fsync(request); });
+}
+
+void Release(fuse_req_t request, fuse_ino_t, fuse_file_info* file) {
+  Guard(request, "release", 0, 0, [&](PlaintextFilesystem& filesystem) {
+    filesystem.Release(request, *file);
+  });
+}
+
+void Fallocate(fuse_req_t request, fuse_ino_t, int mode, off_t offset,
+               off_t length, fuse_file_info*) {
+  const auto start = static_cast<uint64_t>(offset);
+  const auto size = static_cast<uint64_t>(length);
+  Guard(request, "fallocate", start, size,
+        [&](PlaintextFilesystem& filesystem) {
+          filesystem.Fallocate(request, mode, start, size);
+        });
 }
 
 void Seek(fuse_req_t request, fuse_ino_t, off_t offset, int whence,
@@ -123,6 +164,11 @@ const fuse_lowlevel_ops& PlaintextFilesystem::Operations() {
     operations.setattr = pellucid::fuse::SetAttr;
     operations.open = pellucid::fuse::Open;
     operations.read = pellucid::fuse::Read;
+    operations.write = pellucid::fuse::Write;
+    operations.flush = pellucid::fuse::Flush;
+    operations.fsync = pellucid::fuse::Fsync;
+    operations.release = pellucid::fuse::Release;
+    operations.fallocate = pellucid::fuse::Fallocate;
     operations.lseek = pellucid::fuse::Seek;
     operations.opendir = pellucid::fuse::OpenDir;
     operations.readdir = pellucid::fuse::ReadDir;

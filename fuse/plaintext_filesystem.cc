@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "engine/errors.h"
+#include "fuse/init_reply.h"
 #include "fuse/mount_table.h"
 #include "fuse/read_buffer.h"
 
@@ -21,7 +22,6 @@ namespace {
 
 constexpr fuse_ino_t kRootInode = FUSE_ROOT_ID;
 constexpr fuse_ino_t kDiskInode = kRootInode + 1;
-constexpr char kDiskName[] = "disk";
 
 constexpr blksize_t kBlockSize = 4096;
 // "For ever": nothing here changes before the unmount.
@@ -29,6 +29,8 @@ constexpr double kFinalTimeoutSeconds = 30 * 24 * 3600;
 // For images that somebody else may be writing to.
 constexpr double kChangingTimeoutSeconds = 1;
 constexpr double kEstimateTimeoutSeconds = 0.2;
+// The attributes of a file that can be written: its blocks and times move.
+constexpr double kWritableTimeoutSeconds = 1;
 
 // Direct reads and read-ahead beyond this many requests wait in the kernel. The
 // default of 12 would be 3 MiB, less than one large read.
@@ -56,22 +58,34 @@ int ReplyErrno(const IoError& error) {
 
 }  // namespace
 
-PlaintextFilesystem::PlaintextFilesystem(BlockDevice& device,
+PlaintextFilesystem::PlaintextFilesystem(const MountedDevice& device,
                                          const struct stat& image,
                                          MountpointKind root,
                                          const MountOptions& options,
-                                         ErrorLog& log)
-    : device_(device),
+                                         ErrorLog& log, FileTimes& times,
+                                         InodeKeeper* keeper)
+    : device_(*device.device),
+      writable_(device.writable),
+      report_deferred_error_(device.report_deferred_error),
       log_(log),
+      times_(times),
+      keeper_(keeper),
       image_(image),
       file_inode_(root == MountpointKind::kFile ? kRootInode : kDiskInode),
       max_read_(options.max_read),
+      max_write_(options.max_write),
       image_may_change_(options.image_may_change),
+      // What the kernel keeps for itself must be true.
+      wants_kernel_writeback_(writable_ != nullptr &&
+                              options.kernel_writeback &&
+                              !options.image_may_change),
       uid_(options.uid.value_or(getuid())),
       gid_(options.gid.value_or(getgid())),
-      file_permissions_(Permissions(0444, 0400, options)),
+      file_permissions_(writable_ != nullptr
+                            ? Permissions(0644, 0600, options)
+                            : Permissions(0444, 0400, options)),
       directory_permissions_(Permissions(0555, 0500, options)),
-      blocks_(device, static_cast<uint64_t>(image.st_blocks)) {}
+      blocks_(device_, static_cast<uint64_t>(image.st_blocks)) {}
 
 void PlaintextFilesystem::Init(fuse_conn_info& connection) {
   const auto want = [&](unsigned capabilities) {
@@ -85,6 +99,16 @@ void PlaintextFilesystem::Init(fuse_conn_info& connection) {
       ~static_cast<unsigned>(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_SPLICE_READ |
                              FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
   connection.max_read = max_read_;
+  if (writable_ != nullptr) {
+    connection.max_write = std::min(connection.max_write, max_write_);
+    // Then the kernel would take an open with O_TRUNC for done: forget what it
+    // has not written back yet, and take the file for empty.
+    connection.want &= ~static_cast<unsigned>(FUSE_CAP_ATOMIC_O_TRUNC);
+    if (wants_kernel_writeback_) want(FUSE_CAP_WRITEBACK_CACHE);
+    kernel_writeback_ = (connection.want & FUSE_CAP_WRITEBACK_CACHE) != 0;
+    keeper_->set_kernel_writeback(kernel_writeback_);
+    ExpectInitReply();
+  }
   connection.max_background = kMaxBackgroundRequests;
   connection.congestion_threshold = kCongestionThreshold;
   if (on_ready_) on_ready_();
@@ -114,10 +138,26 @@ fuse_entry_param PlaintextFilesystem::Entry(fuse_ino_t inode) {
   }
   attributes.st_mode = S_IFREG | file_permissions_;
   attributes.st_nlink = 1;
+  if (writable_ != nullptr) {
+    attributes.st_atim = times_.accessed();
+    attributes.st_mtim = times_.modified();
+    attributes.st_ctim = times_.changed();
+    entry.attr_timeout = std::min(entry.attr_timeout, kWritableTimeoutSeconds);
+    if (!keeper_->is_prepared()) {
+      // Whatever the options make of the owner and the mode, the keeper must
+      // get at the file. Nobody else is told yet that it is there.
+      attributes.st_mode = S_IFREG | 0600;
+      attributes.st_uid = getuid();
+      attributes.st_gid = getgid();
+      entry.attr_timeout = 0;
+    }
+  }
   attributes.st_size = static_cast<off_t>(device_.size());
   const AllocationCount::Figure blocks = blocks_.Get();
   attributes.st_blocks = static_cast<blkcnt_t>(blocks.blocks);
-  if (!blocks.is_final) entry.attr_timeout = kEstimateTimeoutSeconds;
+  if (!blocks.is_final) {
+    entry.attr_timeout = std::min(entry.attr_timeout, kEstimateTimeoutSeconds);
+  }
   return entry;
 }
 
@@ -133,7 +173,15 @@ void PlaintextFilesystem::Lookup(fuse_req_t request, fuse_ino_t parent,
   fuse_reply_entry(request, &entry);
 }
 
-void PlaintextFilesystem::GetAttr(fuse_req_t request, fuse_ino_t inode) {
+void PlaintextFilesystem::GetAttr(fuse_req_t request, fuse_ino_t inode,
+                                  const fuse_file_info* file) {
+  // Before each write to its cache the kernel asks for the attributes once
+  // these have become invalid, and this is the way to make the write fail.
+  if (file != nullptr && file->fh == kWriterHandle && keeper_ != nullptr &&
+      keeper_->size_is_wrong()) {
+    fuse_reply_err(request, ENOSPC);
+    return;
+  }
   const fuse_entry_param entry = Entry(inode);
   fuse_reply_attr(request, &entry.attr, entry.attr_timeout);
 }
@@ -144,13 +192,28 @@ void PlaintextFilesystem::Open(fuse_req_t request, fuse_ino_t inode,
     fuse_reply_err(request, EISDIR);
     return;
   }
-  if ((file.flags & O_ACCMODE) != O_RDONLY || (file.flags & O_TRUNC) != 0) {
+  const bool is_for_writing =
+      (file.flags & O_ACCMODE) != O_RDONLY || (file.flags & O_TRUNC) != 0;
+  if (is_for_writing && writable_ == nullptr) {
     fuse_reply_err(request, EROFS);
     return;
   }
+  if (refuses_opening_) {
+    fuse_reply_err(request, ENODEV);
+    return;
+  }
   file.keep_cache = image_may_change_ ? 0 : 1;
-  file.noflush = 1;
-  fuse_reply_open(request, &file);
+  file.noflush = is_for_writing ? 0 : 1;
+  file.fh = is_for_writing ? kWriterHandle : kReaderHandle;
+  if (is_for_writing) ++writers_;
+  // If nobody is there to take the file there will be no RELEASE either.
+  if (fuse_reply_open(request, &file) != 0 && is_for_writing) --writers_;
+}
+
+void PlaintextFilesystem::Release(fuse_req_t request,
+                                  const fuse_file_info& file) {
+  if (file.fh == kWriterHandle) --writers_;
+  fuse_reply_err(request, 0);
 }
 
 void PlaintextFilesystem::Read(fuse_req_t request, size_t size,
@@ -190,6 +253,13 @@ void PlaintextFilesystem::Seek(fuse_req_t request, uint64_t offset,
   }
   if (offset >= device_.size()) {
     fuse_reply_err(request, ENXIO);
+    return;
+  }
+  if (ExtentsAreUncertain()) {
+    // Data that may be zeros is the answer that loses nobody anything.
+    fuse_reply_lseek(
+        request,
+        static_cast<off_t>(whence == SEEK_HOLE ? device_.size() : offset));
     return;
   }
   const std::optional<uint64_t> found =
@@ -243,7 +313,7 @@ void PlaintextFilesystem::StatFs(fuse_req_t request) {
   status.f_blocks = (device_.size() + kBlockSize - 1) / kBlockSize;
   status.f_files = file_inode_;
   status.f_namemax = 255;
-  status.f_flag = ST_RDONLY;
+  if (writable_ == nullptr) status.f_flag = ST_RDONLY;
   fuse_reply_statfs(request, &status);
 }
 

@@ -5,34 +5,42 @@
 #include <sys/stat.h>
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <utility>
 
-#include "engine/block_device.h"
+#include "engine/writable_device.h"
 #include "fuse/allocation_count.h"
 #include "fuse/error_log.h"
+#include "fuse/file_times.h"
+#include "fuse/inode_keeper.h"
 #include "fuse/mount_options.h"
+#include "fuse/mounted_device.h"
 #include "fuse/mountpoint.h"
 
 namespace pellucid::fuse {
 
 // Answers the kernel's requests for one device: its bytes are a regular file,
 // which is the root itself or the only entry, `disk`, of a root directory.
-// Nothing can be changed. The kernel may keep everything it has seen, because
-// nobody writes to an image while it is locked; if MountOptions say that
+// Its size never changes. The kernel may keep everything it has seen, because
+// nobody else writes to an image while it is locked; if MountOptions say that
 // somebody may, whoever opens the file reads it anew.
 //
-// Requests may come from many threads; no two of them ever wait for each other.
+// Requests may come from many threads; no two of them ever wait for each other,
+// except for what docs/architecture.md says of InodeKeeper.
 class PlaintextFilesystem {
  public:
-  // `device` and `log` are borrowed. `image` gives the file its times, and its
-  // blocks until they are counted.
-  PlaintextFilesystem(BlockDevice& device, const struct stat& image,
+  // `device`, `log` and `times`, which a writable file shows, are borrowed.
+  // `image` gives the directory its times, and the file its blocks until they
+  // are counted. `keeper` is borrowed too, and null if the device cannot be
+  // written.
+  PlaintextFilesystem(const MountedDevice& device, const struct stat& image,
                       MountpointKind root, const MountOptions& options,
-                      ErrorLog& log);
+                      ErrorLog& log, FileTimes& times, InodeKeeper* keeper);
 
   // The table to be given to fuse_session_new() together with `this`.
   static const fuse_lowlevel_ops& Operations();
@@ -43,16 +51,38 @@ class PlaintextFilesystem {
     on_ready_ = std::move(on_ready);
   }
 
+  // The session that the requests belong to; to be set before it starts.
+  void set_session(fuse_session* session) { session_ = session; }
+
   // Makes requests that take long give up.
   void Abandon() { abandoned_ = true; }
+
+  // From now on nobody can open the file.
+  void RefuseOpening() { refuses_opening_ = true; }
+
+  // Makes the kernel give up its cached pages of the file, which it sends first
+  // where they have changed, and waits for that. Not to be called by a request.
+  void DropKernelPages();
 
   // The requests; fuse_lowlevel.h says what each means. Each one replies to
   // `request` unless it throws.
   void Init(fuse_conn_info& connection);
   void Lookup(fuse_req_t request, fuse_ino_t parent, std::string_view name);
-  void GetAttr(fuse_req_t request, fuse_ino_t inode);
+  // `file` is null unless the kernel asks on behalf of an open file.
+  void GetAttr(fuse_req_t request, fuse_ino_t inode,
+               const fuse_file_info* file);
+  void SetAttr(fuse_req_t request, fuse_ino_t inode, const struct stat& wanted,
+               int which);
   void Open(fuse_req_t request, fuse_ino_t inode, fuse_file_info& file);
+  void Release(fuse_req_t request, const fuse_file_info& file);
   void Read(fuse_req_t request, size_t size, uint64_t offset);
+  void Write(fuse_req_t request, std::span<const std::byte> in, uint64_t offset,
+             const fuse_file_info& file);
+  // The close of an open file, of which `file` tells what Open() has said.
+  void Flush(fuse_req_t request, const fuse_file_info& file);
+  void Fsync(fuse_req_t request);
+  void Fallocate(fuse_req_t request, int mode, uint64_t offset,
+                 uint64_t length);
   void Seek(fuse_req_t request, uint64_t offset, int whence);
   void OpenDir(fuse_req_t request, fuse_file_info& file);
   void ReadDir(fuse_req_t request, size_t size, off_t offset, bool with_stat);
@@ -66,6 +96,10 @@ class PlaintextFilesystem {
                       uint64_t size) noexcept;
 
  private:
+  // What the kernel repeats in requests on an open file: can it write?
+  static constexpr uint64_t kReaderHandle = 0;
+  static constexpr uint64_t kWriterHandle = 1;
+
   bool IsFile(fuse_ino_t inode) const { return inode == file_inode_; }
   // How long the kernel may believe names and attributes.
   double timeout_seconds() const;
@@ -76,17 +110,33 @@ class PlaintextFilesystem {
   std::optional<uint64_t> FindExtent(fuse_req_t request, uint64_t offset,
                                      bool hole);
 
+  // The data or what is stored of it is about to change.
+  void NoteChange();
+  // True if the answer to SEEK_HOLE and SEEK_DATA may have to come from pages
+  // that the kernel has not written back and cannot be asked for.
+  bool ExtentsAreUncertain();
+
   BlockDevice& device_;
+  WritableDevice* const writable_;  // The same one; null if it only is read.
+  const std::function<void()> report_deferred_error_;
   ErrorLog& log_;
+  FileTimes& times_;
+  InodeKeeper* const keeper_;
+  fuse_session* session_ = nullptr;
   const struct stat image_;
   const fuse_ino_t file_inode_;
   const uint32_t max_read_;
+  const uint32_t max_write_;
   const bool image_may_change_;
+  const bool wants_kernel_writeback_;
   const uid_t uid_;
   const gid_t gid_;
   const mode_t file_permissions_;
   const mode_t directory_permissions_;
   std::function<void()> on_ready_;
+  std::atomic<bool> kernel_writeback_ = false;  // It is on; set by Init().
+  std::atomic<unsigned> writers_ = 0;           // Open files that can write.
+  std::atomic<bool> refuses_opening_ = false;
   std::atomic<bool> abandoned_ = false;
   AllocationCount blocks_;
 };

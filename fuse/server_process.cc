@@ -81,11 +81,13 @@ std::string AskForServerPid(const MountTableEntry& mount) {
   std::array<char, 32> value;
   ssize_t length = 0;
   if (child > 0) {
-    if (WaitUntilReadable(ends[0], kAnswerPatience)) {
-      length = read(ends[0], value.data(), value.size());
-    }
+    const bool has_answered = WaitUntilReadable(ends[0], kAnswerPatience);
+    if (has_answered) length = read(ends[0], value.data(), value.size());
     kill(child, SIGKILL);
-    while (waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
+    // One that waits for a request which the server has taken and does not
+    // answer outlives even this; it is not waited for.
+    const int flags = has_answered ? 0 : WNOHANG;
+    while (waitpid(child, nullptr, flags) < 0 && errno == EINTR) {
     }
   }
   close(ends[0]);

@@ -91,39 +91,43 @@ int RunProgram(const std::vector<std::string>& arguments, std::string& output) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-void UnmountAsUser(const std::filesystem::path& mountpoint, UnmountMode mode) {
+// Each is false if the mount is in use.
+bool UnmountAsUser(const std::filesystem::path& mountpoint, UnmountMode mode) {
   std::vector<std::string> arguments = {kUnmountProgram, "-u"};
   if (mode == UnmountMode::kLazy) arguments.push_back("-z");
   arguments.insert(arguments.end(), {"--", mountpoint.string()});
   std::string output;
-  if (RunProgram(arguments, output) == 0) return;
-  if (output.find("busy") != std::string::npos) ThrowBusy(mountpoint);
+  if (RunProgram(arguments, output) == 0) return true;
+  if (output.find("busy") != std::string::npos) return false;
   while (!output.empty() && output.back() == '\n') output.pop_back();
   throw Error(ExitCode::kFailure, fmt::format("{}: cannot unmount: {}",
                                               mountpoint.string(), output));
 }
 
-// False if the kernel reserves it for root.
-bool UnmountAsRoot(const std::filesystem::path& mountpoint, UnmountMode mode) {
+bool UnmountInOneWay(const std::filesystem::path& mountpoint,
+                     UnmountMode mode) {
   const int flags =
       UMOUNT_NOFOLLOW | (mode == UnmountMode::kLazy ? MNT_DETACH : 0);
   if (umount2(mountpoint.c_str(), flags) == 0) return true;
-  if (errno == EPERM) return false;
-  if (errno == EBUSY) ThrowBusy(mountpoint);
+  // The kernel reserves it for root.
+  if (errno == EPERM) return UnmountAsUser(mountpoint, mode);
+  if (errno == EBUSY) return false;
   const int error = errno;
   ThrowIoError(error, fmt::format("{}: cannot unmount", mountpoint.string()));
 }
 
 }  // namespace
 
+bool UnmountUnlessBusy(const std::filesystem::path& mountpoint) {
+  return UnmountInOneWay(mountpoint, UnmountMode::kWhenIdle);
+}
+
 void Unmount(const std::filesystem::path& mountpoint, UnmountMode mode) {
   const MountTableEntry mount = FindOurMount(mountpoint);
   const std::optional<ServerProcess> server = mode == UnmountMode::kWhenIdle
                                                   ? ServerProcess::Find(mount)
                                                   : std::nullopt;
-  if (!UnmountAsRoot(mount.mountpoint, mode)) {
-    UnmountAsUser(mount.mountpoint, mode);
-  }
+  if (!UnmountInOneWay(mount.mountpoint, mode)) ThrowBusy(mount.mountpoint);
   if (mode == UnmountMode::kLazy) return;
   if (!server) {
     throw Error(ExitCode::kFailure,

@@ -17,6 +17,10 @@ enum class UnmountMode {
 // there, Error with a remedy if it is in use, IoError.
 void Unmount(const std::filesystem::path& mountpoint, UnmountMode mode);
 
+// Unmounts whatever is at `mountpoint`, an absolute path; false if it is in
+// use. Waits for nobody. Throws Error and IoError.
+bool UnmountUnlessBusy(const std::filesystem::path& mountpoint);
+
 }  // namespace pellucid::fuse
 
 #endif  // PELLUCID_FUSE_UNMOUNT_H_

@@ -111,15 +111,15 @@ void MountTest::TearDown() {
   }
 }
 
-void MountTest::Mount(std::unique_ptr<BlockDevice> device, MountpointKind kind,
+void MountTest::Mount(MountedDevice device, MountpointKind kind,
                       const std::string& options) {
   if (!TryMount(std::move(device), kind, options)) {
     FAIL() << "mounting failed: " << Log();
   }
 }
 
-bool MountTest::TryMount(std::unique_ptr<BlockDevice> device,
-                         MountpointKind kind, const std::string& options) {
+bool MountTest::TryMount(MountedDevice device, MountpointKind kind,
+                         const std::string& options) {
   kind_ = kind;
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) ThrowErrno("pipe");
@@ -129,10 +129,11 @@ bool MountTest::TryMount(std::unique_ptr<BlockDevice> device,
     dup2(log, STDERR_FILENO);
     close(ends[0]);
     if (before_mount_) before_mount_();
+    MountOptions mount_options = ParseMountOptions({options});
+    mount_options.kernel_writeback = kernel_writeback_;
     MountSession session(std::move(device), image_,
                          CheckMountpoint(mountpoint(), {folder() / "image"}),
-                         ParseMountOptions({options}),
-                         LogTarget::kStandardError);
+                         mount_options, LogTarget::kStandardError);
     session.Run([&] { (void)!write(ends[1], "r", 1); });
     return 0;
   });

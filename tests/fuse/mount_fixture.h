@@ -7,11 +7,10 @@
 
 #include <filesystem>
 #include <functional>
-#include <memory>
 #include <string>
 #include <utility>
 
-#include "engine/block_device.h"
+#include "fuse/mounted_device.h"
 #include "fuse/mountpoint.h"
 
 namespace pellucid::fuse {
@@ -65,10 +64,10 @@ class MountTest : public ::testing::Test {
 
   // Mounts `device` with the options of `-o`; returns when it is there. The
   // server's messages go to log_file().
-  void Mount(std::unique_ptr<BlockDevice> device, MountpointKind kind,
+  void Mount(MountedDevice device, MountpointKind kind,
              const std::string& options = "ro");
   // The same, but false if the server ends without being ready.
-  bool TryMount(std::unique_ptr<BlockDevice> device, MountpointKind kind,
+  bool TryMount(MountedDevice device, MountpointKind kind,
                 const std::string& options);
 
   // Asks the server to end with `signal` and gives its exit status.
@@ -91,12 +90,15 @@ class MountTest : public ::testing::Test {
   void set_before_mount(std::function<void()> action) {
     before_mount_ = std::move(action);
   }
+  // Whether writable mounts use the kernel's writeback cache.
+  void set_kernel_writeback(bool is_on) { kernel_writeback_ = is_on; }
 
  private:
   TemporaryFolder folder_;
   struct stat image_ = {};
   MountpointKind kind_ = MountpointKind::kFile;
   std::function<void()> before_mount_;
+  bool kernel_writeback_ = true;
   pid_t server_ = -1;
 };
 

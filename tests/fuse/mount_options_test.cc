@@ -11,6 +11,7 @@
 namespace pellucid::fuse {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -27,13 +28,16 @@ TEST(MountOptionsTest, WithoutOptionsTheOwnerReadsAndNobodyElse) {
   EXPECT_FALSE(options.umask.has_value());
   EXPECT_EQ(options.fsname, "");
   EXPECT_EQ(options.max_read, kDefaultMaxRead);
+  EXPECT_EQ(options.max_write, kDefaultMaxWrite);
+  EXPECT_TRUE(options.kernel_writeback);
   EXPECT_TRUE(options.kernel_flags.empty());
 }
 
 TEST(MountOptionsTest, EveryOptionIsUnderstood) {
   const MountOptions options = ParseMountOptions(
       {"ro,allow_other,uid=1000,gid=100", "umask=0227,fsname=disk.qcow2",
-       "max_read=1048576,nonempty,defaults,auto_unmount,nodev,nosuid,noexec,"
+       "max_read=1048576,max_write=8192,nonempty,defaults,auto_unmount,nodev,"
+       "nosuid,noexec,"
        "noatime,dev,suid,exec,async,dirsync"});
   EXPECT_TRUE(options.allow_other);
   EXPECT_TRUE(options.auto_unmount);
@@ -42,12 +46,13 @@ TEST(MountOptionsTest, EveryOptionIsUnderstood) {
   EXPECT_EQ(options.umask, 0227U);
   EXPECT_EQ(options.fsname, "disk.qcow2");
   EXPECT_EQ(options.max_read, 1048576U);
+  EXPECT_EQ(options.max_write, 8192U);
   EXPECT_THAT(options.kernel_flags,
               ElementsAre("nodev", "nosuid", "noexec", "noatime", "dev", "suid",
                           "exec", "async", "dirsync"));
 }
 
-TEST(MountOptionsTest, FlagsThatMeanNothingToAReadOnlyMountAreNotPassedOn) {
+TEST(MountOptionsTest, FlagsThatMeanNothingAreNotPassedOn) {
   const MountOptions options = ParseMountOptions(
       {"atime,diratime,nodiratime,relatime,norelatime,strictatime",
        "nostrictatime,lazytime,nolazytime"});
@@ -102,6 +107,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadOption{"umask=1000", "-o umask=1000"},
         BadOption{"max_read=4095", "-o max_read=4095"},
         BadOption{"max_read=1048577", "-o max_read=1048577"},
+        BadOption{"max_write=4095", "-o max_write=4095"},
         BadOption{"fsname=", "-o fsname"}, BadOption{"ro=1", "-o ro"},
         BadOption{"allow_other=1", "-o allow_other"}, BadOption{"=1", "-o "},
         BadOption{"subtype=x", "-o subtype"}, BadOption{"blkdev", "-o blkdev"},
@@ -109,23 +115,33 @@ INSTANTIATE_TEST_SUITE_P(
         BadOption{"relatime=1", "-o relatime"},
         BadOption{"allow_other,allow_root", "allow_root"}));
 
-TEST(MountOptionsTest, LastWordAboutWritingWins) {
-  EXPECT_EQ(ParseMountOptions({"noexec"}).access, MountAccess::kAsDevice);
-  EXPECT_EQ(ParseMountOptions({"rw,ro"}).access, MountAccess::kReadOnly);
-  EXPECT_EQ(ParseMountOptions({"ro,rw"}).access, MountAccess::kReadWrite);
+TEST(MountAccessTest, DeviceDecidesUnlessAnOptionDoes) {
+  EXPECT_TRUE(IsWritableMount(ParseMountOptions({""}), true));
+  EXPECT_FALSE(IsWritableMount(ParseMountOptions({""}), false));
+  EXPECT_TRUE(IsWritableMount(ParseMountOptions({"ro,rw"}), true));
+  EXPECT_FALSE(IsWritableMount(ParseMountOptions({"rw,ro"}), true));
+  EXPECT_FALSE(IsWritableMount(ParseMountOptions({"ro"}), false));
 }
 
-TEST(LibfuseArgumentsTest, MountIsReadOnlyWithPermissionsCheckedByTheKernel) {
+TEST(MountAccessTest, WritingToADeviceThatIsOnlyReadIsUnsupported) {
+  EXPECT_THROW(IsWritableMount(ParseMountOptions({"ro,rw"}), false),
+               Unsupported);
+}
+
+TEST(LibfuseArgumentsTest, PermissionsAreCheckedByTheKernel) {
   EXPECT_THAT(
-      LibfuseArguments(MountOptions()),
+      LibfuseArguments(MountOptions(), /*is_writable=*/false),
       IsSupersetOf({"-oro", "-odefault_permissions", "-osubtype=pellucid",
                     "-ofsname=pellucid", "-omax_read=262144"}));
+  EXPECT_THAT(LibfuseArguments(MountOptions(), /*is_writable=*/true),
+              AllOf(IsSupersetOf({"-orw", "-odefault_permissions"}),
+                    Not(Contains("-oro"))));
 }
 
 TEST(LibfuseArgumentsTest, NameIsEscaped) {
   MountOptions options;
   options.fsname = R"(a,allow_other\b)";
-  const std::vector<std::string> arguments = LibfuseArguments(options);
+  const std::vector<std::string> arguments = LibfuseArguments(options, false);
   EXPECT_THAT(arguments, Contains(R"(-ofsname=a\,allow_other\\b)"));
   EXPECT_THAT(arguments, Not(Contains("-oallow_other")));
 }
@@ -135,7 +151,7 @@ TEST(LibfuseArgumentsTest, FlagsArePassedOn) {
   options.allow_root = true;
   options.auto_unmount = true;
   options.kernel_flags = {"noexec"};
-  EXPECT_THAT(LibfuseArguments(options),
+  EXPECT_THAT(LibfuseArguments(options, false),
               IsSupersetOf({"-oallow_root", "-oauto_unmount", "-onoexec"}));
 }
 

@@ -1,0 +1,116 @@
+#include "fuse/inode_keeper.h"
+
+#include <utility>
+
+#include "engine/errors.h"
+
+namespace pellucid::fuse {
+namespace {
+
+// Only a server that cannot start threads, or one that is about to end, is as
+// slow as this.
+constexpr std::chrono::seconds kCorrectionPatience{5};
+constexpr std::chrono::seconds kWriteBackPatience{60};
+
+}  // namespace
+
+InodeKeeper::InodeKeeper(OwnMount& mount, MountpointKind root, uint64_t size,
+                         const FileTimes& times)
+    : mount_(mount),
+      times_(times),
+      root_is_file_(root == MountpointKind::kFile),
+      size_(size) {}
+
+void InodeKeeper::Start(std::function<void()> on_ready,
+                        std::function<void(std::exception_ptr)> on_failure) {
+  thread_ =
+      std::jthread([this, on_ready = std::move(on_ready),
+                    on_failure = std::move(on_failure)](std::stop_token stop) {
+        Run(stop, on_ready, on_failure);
+      });
+}
+
+void InodeKeeper::Stop() {
+  if (!thread_.joinable()) return;
+  thread_.request_stop();
+  thread_.join();
+}
+
+void InodeKeeper::Run(
+    const std::stop_token& stop, const std::function<void()>& on_ready,
+    const std::function<void(std::exception_ptr)>& on_failure) {
+  try {
+    Prepare();
+  } catch (...) {
+    on_failure(std::current_exception());
+    return;
+  }
+  on_ready();
+  std::unique_lock lock(mutex_);
+  while (changed_.wait(lock, stop, [this] { return !jobs_.empty(); })) {
+    Job job = std::move(jobs_.front());
+    jobs_.pop_front();
+    lock.unlock();
+    job();
+    lock.lock();
+  }
+  has_ended_ = true;
+  jobs_.clear();  // Tells those who wait.
+}
+
+void InodeKeeper::Prepare() {
+  mount_.Identify();
+  // A new size comes with new times, which SETATTR stores.
+  const timespec accessed = times_.accessed();
+  const timespec modified = times_.modified();
+  if (root_is_file_ && kernel_writeback_ &&
+      (!mount_.SetSize(size_) || !mount_.SetTimes(accessed, modified))) {
+    throw IoError(EIO,
+                  "cannot set the size of what was just mounted; mount it on a "
+                  "directory, or with --cache none");
+  }
+  prepared_ = true;
+}
+
+void InodeKeeper::Correct() {
+  if (!kernel_writeback_) return;
+  const bool grown = size_is_wrong_;
+  // Before the times are looked at: a change that comes later is noted anew.
+  const bool stale = times_are_stale_.exchange(false);
+  if (!grown && !stale) return;
+  const bool done = Perform(
+      [this, grown, stale] {
+        // SETATTR, which answers this, takes back the note.
+        const bool has_size = !grown || mount_.SetSize(size_);
+        const bool has_times =
+            !stale || mount_.SetTimes(times_.accessed(), times_.modified());
+        return has_size && has_times;
+      },
+      kCorrectionPatience);
+  if (!done && stale) times_are_stale_ = true;
+}
+
+bool InodeKeeper::WriteBackPages() {
+  return Perform([this] { return mount_.WriteBackPages(); },
+                 kWriteBackPatience);
+}
+
+bool InodeKeeper::Perform(std::function<bool()> work,
+                          std::chrono::milliseconds patience) {
+  Job job(std::move(work));
+  std::future<bool> result = job.get_future();
+  {
+    const std::scoped_lock lock(mutex_);
+    if (has_ended_) return false;
+    jobs_.push_back(std::move(job));
+  }
+  changed_.notify_all();
+  if (result.wait_for(patience) != std::future_status::ready) return false;
+  try {
+    return result.get();
+  } catch (const std::future_error&) {
+    return false;  // The thread has ended without doing it.
+  }
+}
+
+}  // namespace pellucid::fuse

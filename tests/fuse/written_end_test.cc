@@ -1,0 +1,172 @@
+// What is in the device when a mount that was written to has ended.
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "fuse/unmount.h"
+#include "tests/fuse/mount_fixture.h"
+#include "tests/fuse/writable_model_device.h"
+
+namespace pellucid::fuse {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr uint64_t kSize = 40'000'123;
+
+class WrittenEndTest : public MountTest,
+                       public ::testing::WithParamInterface<MountpointKind> {
+ protected:
+  void MountDisk() {
+    auto device = std::make_unique<WritableModelDevice>(disk_);
+    WritableDevice* const writable = device.get();
+    ASSERT_NO_FATAL_FAILURE(
+        Mount(MountedDevice(std::move(device), writable), GetParam(), "rw"));
+  }
+  // Writes through the page cache and a mapping; fsyncs nothing.
+  void Scribble(const OpenFile& file) {
+    ASSERT_GE(file.fd(), 0);
+    const std::vector<std::byte> bytes(20'000'000, std::byte{1});
+    ASSERT_EQ(pwrite(file.fd(), bytes.data(), bytes.size(), 0),
+              static_cast<ssize_t>(bytes.size()));
+    void* const memory =
+        mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_SHARED, file.fd(), 0);
+    ASSERT_NE(memory, MAP_FAILED);
+    for (uint64_t i = 20'000'000; i < kSize; i += 100'000) {
+      static_cast<std::byte*>(memory)[i] = std::byte{2};
+    }
+    static_cast<std::byte*>(memory)[kSize - 1] = std::byte{2};
+    munmap(memory, kSize);
+  }
+  void ExpectAllIsThere() {
+    const auto bytes = disk_.bytes();
+    EXPECT_EQ(std::ranges::count(bytes.first(20'000'000), std::byte{1}),
+              20'000'000);
+    EXPECT_EQ(std::ranges::count(bytes.subspan(20'000'000), std::byte{2}), 202);
+    EXPECT_EQ(bytes[kSize - 1], std::byte{2});
+    EXPECT_EQ(disk_.journal().writes_since_flush, 0U);
+    EXPECT_GE(disk_.journal().flushes, 1U);
+  }
+
+  SharedDisk disk_{kSize};
+};
+
+INSTANTIATE_TEST_SUITE_P(, WrittenEndTest,
+                         ::testing::Values(MountpointKind::kFile,
+                                           MountpointKind::kDirectory),
+                         [](const auto& param) {
+                           return param.param == MountpointKind::kFile
+                                      ? "File"
+                                      : "Directory";
+                         });
+
+TEST_P(WrittenEndTest, UnmountingAfterCloseKeepsEverything) {
+  MountDisk();
+  {
+    const OpenFile file(disk(), O_RDWR);
+    Scribble(file);
+  }
+  EXPECT_EQ(EndByUnmount(), 0) << Log();
+  ExpectAllIsThere();
+}
+
+TEST_P(WrittenEndTest, SignalAfterCloseKeepsEverything) {
+  MountDisk();
+  {
+    const OpenFile file(disk(), O_RDWR);
+    Scribble(file);
+  }
+  EXPECT_EQ(EndServer(SIGTERM), 0) << Log();
+  ExpectAllIsThere();
+}
+
+TEST_P(WrittenEndTest, SignalWhileTheFileIsOpenKeepsEverything) {
+  MountDisk();
+  const OpenFile file(disk(), O_RDWR);
+  Scribble(file);
+  EXPECT_EQ(EndServer(SIGINT), 0) << Log();
+  EXPECT_FALSE(IsMounted(mountpoint()));
+  ExpectAllIsThere();
+}
+
+TEST_P(WrittenEndTest, LazyUnmountKeepsWhatComesUntilTheLastClose) {
+  MountDisk();
+  {
+    const OpenFile file(disk(), O_RDWR);
+    Unmount(mountpoint(), UnmountMode::kLazy);
+    Scribble(file);
+  }
+  EXPECT_EQ(AwaitServer(), 0) << Log();
+  ExpectAllIsThere();
+}
+
+TEST_P(WrittenEndTest, SignalAfterALazyUnmountKeepsEverything) {
+  MountDisk();
+  const OpenFile file(disk(), O_RDWR);
+  Unmount(mountpoint(), UnmountMode::kLazy);
+  Scribble(file);
+  EXPECT_EQ(EndServer(SIGTERM), 0) << Log();
+  ExpectAllIsThere();
+}
+
+TEST_P(WrittenEndTest, UnmountWaitsForASlowFlush) {
+  MountDisk();
+  disk_.journal().flush_milliseconds = 3000;
+  { Scribble(OpenFile(disk(), O_RDWR)); }
+  const auto start = std::chrono::steady_clock::now();
+  Unmount(mountpoint(), UnmountMode::kWhenIdle);
+  EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::seconds(3));
+  ExpectAllIsThere();
+  EXPECT_EQ(AwaitServer(), 0) << Log();
+}
+
+TEST_P(WrittenEndTest, FailureOfTheLastFlushIsTold) {
+  for (const bool by_signal : {false, true}) {
+    MountDisk();
+    disk_.journal().flush_errno = EIO;
+    const int status = by_signal ? EndServer(SIGTERM) : EndByUnmount();
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) != 0) << status;
+    EXPECT_THAT(Log(), HasSubstr("model: flush"));
+    disk_.journal().flush_errno = 0;
+  }
+}
+
+TEST_P(WrittenEndTest, DeferredErrorIsReportedByClose) {
+  auto device = std::make_unique<WritableModelDevice>(disk_);
+  WritableDevice* const writable = device.get();
+  MountedDevice mounted(std::move(device), writable);
+  mounted.report_deferred_error = [this] {
+    // What a cache would do: once.
+    const int error = disk_.journal().flush_errno.exchange(0);
+    if (error != 0) throw IoError(error, "model: deferred write");
+  };
+  ASSERT_NO_FATAL_FAILURE(Mount(std::move(mounted), GetParam(), ""));
+  const auto close_file = [&](int flags) {
+    const int fd = open(disk().c_str(), flags | O_CLOEXEC);
+    errno = 0;
+    return close(fd);
+  };
+  EXPECT_EQ(close_file(O_RDWR), 0);
+  disk_.journal().flush_errno = ENOSPC;
+  EXPECT_EQ(close_file(O_RDONLY), 0);
+  EXPECT_EQ(close_file(O_WRONLY), -1);
+  EXPECT_EQ(errno, ENOSPC);
+  EXPECT_EQ(close_file(O_WRONLY), 0);
+  EXPECT_EQ(EndByUnmount(), 0) << Log();
+}
+
+}  // namespace
+}  // namespace pellucid::fuse
