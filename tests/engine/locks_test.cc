@@ -129,22 +129,23 @@ TEST_F(LocksTest, WriterKeepsWritersAndReadersOut) {
 }
 
 TEST_F(LocksTest, ReaderInTheWayOfAWriterCanBeJoined) {
-  OpenOptions options = Options(raw_);
-  options.writable = true;
-  const auto refusal = [&] {
+  const auto refusal = [](const fs::path& image) {
+    OpenOptions options = Options(image);
+    options.writable = true;
     return ThrownText<ImageLocked>([&] { OpenDevice(options); });
   };
   {
-    const BackgroundProgram holder(Holder(raw_, "raw", false), kPrompt);
-    EXPECT_THAT(refusal(), HasSubstr("--read-only"));
-    EXPECT_NO_THROW(OpenDevice(Options(raw_)));
+    // QEMU's readers of raw images mind nobody.
+    const BackgroundProgram holder(Holder(base_, "qcow2", false), kPrompt);
+    EXPECT_THAT(refusal(base_), HasSubstr("--read-only"));
+    EXPECT_NO_THROW(OpenDevice(Options(base_)));
   }
   {
     const auto reader = OpenDevice(Options(raw_));
-    EXPECT_THAT(refusal(), HasSubstr("--read-only"));
+    EXPECT_THAT(refusal(raw_), HasSubstr("--read-only"));
   }
   const BackgroundProgram holder(Holder(raw_, "raw", true), kPrompt);
-  EXPECT_THAT(refusal(), Not(HasSubstr("--read-only")));
+  EXPECT_THAT(refusal(raw_), Not(HasSubstr("--read-only")));
 }
 
 TEST_F(LocksTest, ReadersCoexist) {
