@@ -10,6 +10,7 @@
 #include <shared_mutex>
 #include <span>
 #include <stdexcept>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -96,6 +97,8 @@ class GrowingMemoryDevice : public ResizableDevice {
   }
 
  private:
+  static constexpr size_t kShort = 16 << 10;
+
   static ptrdiff_t Signed(uint64_t at) { return static_cast<ptrdiff_t>(at); }
   std::vector<std::byte>::iterator At(uint64_t offset) {
     return content_.begin() + Signed(offset);
@@ -104,6 +107,8 @@ class GrowingMemoryDevice : public ResizableDevice {
   template <typename Step>
   void InSteps(size_t size, Step step) {
     for (size_t at = 0; at < size; at += step_) {
+      // Long requests would wait for other programs too often.
+      if (size <= kShort && at / step_ % 8 == 7) std::this_thread::yield();
       step(at, std::min(step_, size - at));
     }
   }

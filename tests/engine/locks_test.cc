@@ -112,15 +112,13 @@ TEST_F(LocksTest, ForceShareReadsWhatAnotherWrites) {
   EXPECT_EQ(FirstDifference(ReadAll(*device), Bytes(1 << 20)), "");
 }
 
-TEST_F(LocksTest, WriterKeepsWritersAndReadersOut) {
+// QEMU's readers of raw images mind no writer: not even its own.
+TEST_F(LocksTest, WriterKeepsOthersOut) {
   OpenOptions options = Options(raw_);
   options.writable = true;
   {
     const auto device = OpenDevice(options);
     EXPECT_NE(TryToWrite(raw_, "raw").exit_code, 0);
-    const ProgramResult reader =
-        RunProgram({"qemu-io", "-r", "-f", "raw", "-c", "read 0 512", raw_});
-    EXPECT_THAT(reader.out + reader.err, HasSubstr("lock"));
     EXPECT_THAT(LockedError(raw_), HasSubstr("open for writing"));
     EXPECT_THROW(OpenDevice(options), ImageLocked);
   }
@@ -129,22 +127,23 @@ TEST_F(LocksTest, WriterKeepsWritersAndReadersOut) {
 }
 
 TEST_F(LocksTest, ReaderInTheWayOfAWriterCanBeJoined) {
-  OpenOptions options = Options(raw_);
-  options.writable = true;
-  const auto refusal = [&] {
+  const auto refusal = [](const fs::path& image) {
+    OpenOptions options = Options(image);
+    options.writable = true;
     return ThrownText<ImageLocked>([&] { OpenDevice(options); });
   };
   {
-    const BackgroundProgram holder(Holder(raw_, "raw", false), kPrompt);
-    EXPECT_THAT(refusal(), HasSubstr("--read-only"));
-    EXPECT_NO_THROW(OpenDevice(Options(raw_)));
+    // QEMU's readers of raw images mind nobody.
+    const BackgroundProgram holder(Holder(base_, "qcow2", false), kPrompt);
+    EXPECT_THAT(refusal(base_), HasSubstr("--read-only"));
+    EXPECT_NO_THROW(OpenDevice(Options(base_)));
   }
   {
     const auto reader = OpenDevice(Options(raw_));
-    EXPECT_THAT(refusal(), HasSubstr("--read-only"));
+    EXPECT_THAT(refusal(raw_), HasSubstr("--read-only"));
   }
   const BackgroundProgram holder(Holder(raw_, "raw", true), kPrompt);
-  EXPECT_THAT(refusal(), Not(HasSubstr("--read-only")));
+  EXPECT_THAT(refusal(raw_), Not(HasSubstr("--read-only")));
 }
 
 TEST_F(LocksTest, ReadersCoexist) {

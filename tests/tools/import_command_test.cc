@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/file_device.h"
 #include "tests/engine/host_files_fixture.h"
 #include "tests/engine/programs_fixture.h"
 #include "tests/tools/encrypted_image_fixture.h"
@@ -204,10 +205,15 @@ TEST_F(ImportCommandTest, WhatCannotBeImportedIsRefused) {
   ExpectRefused({"--hash", "bogus", "plain", "volume"}, 2, "bogus");
 }
 
-TEST_F(ImportCommandTest, ImageThatIsReadByAnotherIsRefused) {
-  const BackgroundProgram holder(
-      {"qemu-io", "-r", "-f", "raw", folder_ / "volume"}, "qemu-io>");
-  ExpectRefused({"plain", "volume"}, 6, "qemu-io");
+TEST_F(ImportCommandTest, ImageThatAnotherUsesIsRefused) {
+  {
+    const BackgroundProgram writer({"qemu-io", "-f", "raw", folder_ / "volume"},
+                                   "qemu-io>");
+    ExpectRefused({"plain", "volume"}, 6, "qemu-io");
+  }
+  const auto reader =
+      FileDevice::Open(folder_ / "volume", FileDevice::Sharing::kExclusive);
+  ExpectRefused({"plain", "volume"}, 6, "not open to writers");
 }
 
 TEST_F(ImportCommandTest, InterruptedImportSaysThatTheImageHoldsAPart) {

@@ -117,7 +117,7 @@ TEST_F(OpenWithAccessTest, LockedImageIsNotQuietlyOnlyRead) {
 TEST_F(OpenWithAccessTest, ErrorThatConcernsReadersAsWellIsTheError) {
   EXPECT_THROW(Open(WantedAccess::kReadWriteIfPossible), IoError);
   WriteHostFile(image_, "QFI\xfb and then nothing");
-  EXPECT_THROW(Open(WantedAccess::kReadWriteIfPossible), CorruptImage);
+  EXPECT_THROW(Open(WantedAccess::kReadWriteIfPossible), Unsupported);
   EXPECT_THAT(warnings_, IsEmpty());
 }
 

@@ -15,6 +15,7 @@
 #include "engine/errors.h"
 #include "tests/engine/host_files_fixture.h"
 #include "tests/tools/interval_device.h"
+#include "tools/export_target.h"
 
 namespace pellucid::cli {
 namespace {
