@@ -213,6 +213,7 @@ void ClusterCache::Flush() {
     --flushes_waiting_;
     error = WriteBackAll(false);
     if (unreported_) error = std::exchange(unreported_, std::nullopt);
+    has_unreported_ = false;
   }
   // Cleared first: what goes down meanwhile may not be covered. After an error
   // as well, for what did go down may be made durable.
@@ -379,7 +380,10 @@ bool ClusterCache::WriteBackInBackground() {
     // A cache that is full of bad pages, not one that has a few.
     const bool was_full = pages_.pool().used() >= pages_.pool().pages();
     error = WriteBackAll(true);
-    if (error) unreported_ = error;
+    if (error) {
+      unreported_ = error;
+      has_unreported_ = true;
+    }
     futile = was_full && !wrote_any_;
   }
   if (!error) return true;
@@ -436,6 +440,17 @@ void ClusterCache::RunInBackground() {
       wake_.wait(lock);
     }
   }
+}
+
+void ClusterCache::ReportDeferredError() {
+  if (!has_unreported_) return;
+  std::optional<KeptError> error;
+  {
+    const std::lock_guard lock(write_back_mutex_);
+    error = std::exchange(unreported_, std::nullopt);
+    has_unreported_ = false;
+  }
+  if (error) error->Throw();
 }
 
 }  // namespace pellucid

@@ -80,6 +80,10 @@ class ClusterCache : public WritableDevice {
   // well, in the background and even if a later attempt succeeded.
   void Flush() override;
 
+  // Throws the error of a write-back in the background, once, if no Flush() has
+  // reported it yet; for close(2). Costs nothing otherwise.
+  void ReportDeferredError();
+
   // What is kept now, in whole pages.
   uint64_t cached_bytes() const {
     return uint64_t{pages_.pool().used()} * DirtyPages::kPageBytes;
@@ -128,6 +132,7 @@ class ClusterCache : public WritableDevice {
   std::vector<uint64_t> to_write_;            // Page numbers, ascending.
   bool wrote_any_ = false;                    // Of to_write_.
   std::optional<KeptError> unreported_;       // Of the background.
+  std::atomic<bool> has_unreported_{false};   // To be looked at without it.
   std::atomic<uint32_t> flushes_waiting_{0};  // For that mutex.
 
   // Something went down that no flush has covered since.

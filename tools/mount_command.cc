@@ -7,11 +7,14 @@
 #include <memory>
 #include <utility>
 
+#include "engine/cluster_cache.h"
 #include "engine/open_image.h"
 #include "fuse/background.h"
 #include "fuse/mount_options.h"
 #include "fuse/mount_session.h"
+#include "fuse/mounted_device.h"
 #include "fuse/mountpoint.h"
+#include "tools/cache_arguments.h"
 #include "tools/command_line.h"
 #include "tools/mount_access.h"
 #include "tools/open_arguments.h"
@@ -48,6 +51,26 @@ std::vector<std::filesystem::path> NamedFiles(const OpenOptions& options) {
   return files;
 }
 
+// Takes the device of `image` and puts the cache in front of it if there is to
+// be one. Starts a thread then.
+fuse::MountedDevice MakeMountedDevice(OpenedImage& image,
+                                      const CacheOptions& cache) {
+  if (image.writable == nullptr || cache.mode == CacheMode::kNone) {
+    return {std::move(image.device), image.writable};
+  }
+  image.device.release();  // The same object, as a writable one.
+  auto cached = std::make_unique<ClusterCache>(
+      std::unique_ptr<WritableDevice>(image.writable),
+      ClusterCache::Options{.mode = cache.mode == CacheMode::kWritethrough
+                                        ? ClusterCache::Mode::kWritethrough
+                                        : ClusterCache::Mode::kWriteback,
+                            .capacity_bytes = cache.bytes});
+  ClusterCache* const device = cached.get();
+  fuse::MountedDevice mounted(std::move(cached), device);
+  mounted.report_deferred_error = [device] { device->ReportDeferredError(); };
+  return mounted;
+}
+
 }  // namespace
 
 int RunMountCommand(const std::vector<std::string>& words) {
@@ -61,6 +84,8 @@ int RunMountCommand(const std::vector<std::string>& words) {
       ("foreground,f", po::bool_switch(&foreground),
        "do not return before the unmount; messages go to standard error");
   arguments.AddTo(options);
+  CacheArguments cache_arguments;
+  cache_arguments.AddTo(options);
   const auto operands = ParseCommandLine(kSyntax, options, words);
   if (!operands) return 0;
 
@@ -70,6 +95,8 @@ int RunMountCommand(const std::vector<std::string>& words) {
       fuse::ParseMountOptions(mount_option_lists);
   const WantedAccess access =
       DecideAccess(open_options, arguments.read_only(), mount_options.access);
+  const CacheOptions cache = cache_arguments.ToCacheOptions();
+  mount_options.kernel_writeback = cache.mode == CacheMode::kWriteback;
   mount_options.image_may_change = open_options.force_share;
   if (mount_options.fsname.empty()) {
     mount_options.fsname = SourceName(open_options.image);
@@ -85,8 +112,8 @@ int RunMountCommand(const std::vector<std::string>& words) {
     WarnAbout(image);
     fuse::CheckIsNoImageFile(mountpoint, image.files);
     passphrases.reset();  // Wiped: nothing asks again while the mount is up.
-    fuse::MountSession session(std::move(image.device), image.image_stat,
-                               mountpoint, mount_options,
+    fuse::MountSession session(MakeMountedDevice(image, cache),
+                               image.image_stat, mountpoint, mount_options,
                                foreground ? fuse::LogTarget::kStandardError
                                           : fuse::LogTarget::kSystemLog);
     session.Run(on_ready);
