@@ -65,8 +65,20 @@ unsigned ThreadsOf(const Keyslot& slot) {
   return static_cast<unsigned>((slot.area_key_size + digest - 1) / digest);
 }
 
+// Is `slot` no dearer than `first`, as far as their costs can be compared? A
+// derivation cannot be stopped, so that whoever opens `first` waits for it.
+bool IsNoDearer(const Kdf& slot, const Kdf& first) {
+  if (slot.type != first.type || slot.hash != first.hash) return false;
+  if (slot.type == "pbkdf2") return slot.iterations <= first.iterations;
+  const auto work = [](const Kdf& kdf) {
+    return uint64_t{kdf.time} * kdf.memory_kib / kdf.cpus;
+  };
+  return work(slot) <= work(first);
+}
+
 // How many of the first `slots` can be tried at once without getting into each
-// other's way: there are cores for them, and half the free memory. At least 1.
+// other's way: there are cores for them, and half the free memory, and none
+// takes longer than the first. At least 1.
 size_t AtOnce(std::span<const Candidate> slots) {
   const uint64_t free_kib = static_cast<uint64_t>(sysconf(_SC_AVPHYS_PAGES)) *
                             static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) / 1024;
@@ -75,7 +87,10 @@ size_t AtOnce(std::span<const Candidate> slots) {
   size_t count = 0;
   for (const Candidate& candidate : slots) {
     const unsigned threads = ThreadsOf(*candidate.slot);
-    if (threads > cores || candidate.slot->kdf.memory_kib > memory_kib) break;
+    if (threads > cores || candidate.slot->kdf.memory_kib > memory_kib ||
+        !IsNoDearer(candidate.slot->kdf, slots.front().slot->kdf)) {
+      break;
+    }
     cores -= threads;
     memory_kib -= candidate.slot->kdf.memory_kib;
     ++count;
