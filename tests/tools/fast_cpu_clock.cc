@@ -5,6 +5,7 @@
 
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cstdint>
@@ -13,12 +14,13 @@ extern "C" int getrusage(__rusage_who_t who, struct rusage* usage) noexcept {
   constexpr int64_t kMicroseconds = 1'000'000;
   constexpr int64_t kFaster = 1000;
   const long result = syscall(SYS_getrusage, static_cast<int>(who), usage);
-  if (result == 0) {
-    timeval& time = usage->ru_utime;
+  timespec now = {};
+  // What the system call tells may not move for milliseconds.
+  if (result == 0 && clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now) == 0) {
     const int64_t shown =
-        kFaster * (time.tv_sec * kMicroseconds + time.tv_usec);
-    time.tv_sec = shown / kMicroseconds;
-    time.tv_usec = shown % kMicroseconds;
+        kFaster * (now.tv_sec * kMicroseconds + now.tv_nsec / 1000);
+    usage->ru_utime.tv_sec = shown / kMicroseconds;
+    usage->ru_utime.tv_usec = shown % kMicroseconds;
   }
   return static_cast<int>(result);
 }

@@ -82,10 +82,6 @@ struct Combination {
 };
 
 void PrintTo(const CipherAlg& alg, std::ostream* out) { *out << alg.name; }
-void PrintTo(const Combination& combination, std::ostream* out) {
-  *out << combination.QemuOptions("");
-}
-
 // All IV generators for one cipher in one mode; the hashes of the header take
 // turns.
 std::vector<Combination> Combinations(const CipherAlg& alg,
