@@ -260,6 +260,25 @@ TEST_P(Luks2KeyCommandTest, PrioritiesAndArgon2) {
                    "1", "--force", "/dev/null"});
 }
 
+// It is told, and does not keep the other keyslots from being tried.
+TEST_P(Luks2KeyCommandTest, KeyslotThatTakesTooMuchMemoryIsNamed) {
+  volume_.MustRun({"key", "add", "--key-file", volume_.KeyFile("old"),
+                   "--new-key-file", volume_.KeyFile("large"), "--priority",
+                   "prefer", "--argon2-time", "4", "--argon2-memory", "524288",
+                   "--argon2-cpus", "1"});
+  const auto open_with_little_memory = [&](const std::string& passphrase) {
+    return RunProgram(Words{"sh", "-c", "ulimit -v 450000; exec \"$0\" \"$@\"",
+                            PELLUCID_PROGRAM, "export", "--force", "--threads",
+                            "1", "--key-file", volume_.KeyFile(passphrase)} +
+                      volume_.Operands() + Words{"/dev/null"});
+  };
+  EXPECT_EQ(open_with_little_memory("old").exit_code, 0);
+  const ProgramResult large = open_with_little_memory("large");
+  EXPECT_EQ(large.exit_code, 7);
+  EXPECT_THAT(large.err, HasSubstr("keyslot 1 could not be tried: its key "
+                                   "derivation takes 524288 KiB"));
+}
+
 INSTANTIATE_TEST_SUITE_P(Luks2, Luks2KeyCommandTest,
                          ::testing::Values(Container::kRawLuks2,
                                            Container::kDetachedLuks2),
