@@ -66,12 +66,18 @@ luks::Place PlaceInRaw(BlockDevice& file, const std::string& name,
                                                      : luks::Place::kInPlace;
 }
 
-void RefuseCorruptQcow2(BlockDevice& file, const std::string& name) {
-  if (!qcow2::ReadHeader(file, name).has(qcow2::kCorrupt)) return;
-  throw CorruptImage(fmt::format(
-      "{}: is marked as corrupt and therefore not changed; repair it with "
-      "`qemu-img check -r all`",
-      name));
+// The qcow2 file `opened` as that which a header in it may be written through.
+void GuardQcow2(WritableHeaderFile& opened) {
+  const std::string& name = opened.header.file_name;
+  const qcow2::Header header = qcow2::ReadHeader(*opened.file, name);
+  if (header.has(qcow2::kCorrupt)) {
+    throw CorruptImage(fmt::format(
+        "{}: is marked as corrupt and therefore not changed; repair it with "
+        "`qemu-img check -r all`",
+        name));
+  }
+  opened.guard = std::make_unique<AutoclearOnWrite>(*opened.file, header);
+  opened.header.device = opened.guard.get();
 }
 
 WritableHeaderFile OpenForWriting(const OpenOptions& options,
@@ -85,9 +91,7 @@ WritableHeaderFile OpenForWriting(const OpenOptions& options,
                    .area_bytes = range.area_bytes,
                    .file_name = HolderOf(options).native(),
                    .place = range.place};
-  if (range.place == luks::Place::kEmbedded) {
-    RefuseCorruptQcow2(*opened.file, opened.header.file_name);
-  }
+  if (range.place == luks::Place::kEmbedded) GuardQcow2(opened);
   return opened;
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "engine/autoclear_on_write.h"
 #include "engine/block_device.h"
 #include "engine/luks/keyslot_table.h"
 #include "engine/luks/located_header.h"
@@ -33,7 +34,8 @@ HeaderRange FindHeaderSpace(BlockDevice& file, const OpenOptions& options);
 // A header that is to be changed, in its locked file.
 struct WritableHeaderFile {
   std::unique_ptr<WritableFileDevice> file;
-  luks::WritableHeader header;  // Borrows `file`.
+  std::unique_ptr<AutoclearOnWrite> guard;  // Over `file`, if that is qcow2.
+  luks::WritableHeader header;              // Borrows one of the two.
 };
 
 // Opens the header that `options` mean, or the place for one. Throws as
