@@ -187,8 +187,8 @@ void RestoreHeader(const OpenOptions& options, const luks::HeaderCopy& copy,
   }
   const auto present = luks::CopyHeaderIfReadable(place);
   if (!force) CheckBelongs(place, copy, present);
-  const bool grows =
-      place.place == luks::Place::kDetached && place.area_bytes < copy.size;
+  const bool grows = opened.file && place.place == luks::Place::kDetached &&
+                     place.area_bytes < copy.size;
   if (grows) place.area_bytes = copy.size;
   CheckFits(place, copy, present);
   // A file that is refused keeps its size.

@@ -169,6 +169,7 @@ class KeyCommand {
       : arguments_(arguments),
         opened_(OpenHeaderForWriting(arguments.header.ToOpenOptions(image))),
         editor_(opened_.header) {
+    for (const std::string& warning : opened_.warnings) Warn(warning);
     WarnAboutHeader(editor_.located());
   }
 

@@ -339,6 +339,103 @@ TEST(EmbeddedKeyCommandTest, UnknownAutoclearBitsAreClearedByAChange) {
   EXPECT_TRUE(volume.Opens("new"));
 }
 
+// A LUKS volume among the guest data of a qcow2 image, as `qemu-img convert`
+// makes one: in place, or a header file as payload of a header image.
+class GuestDataKeyCommandTest : public ::testing::TestWithParam<Container> {
+ protected:
+  GuestDataKeyCommandTest() {
+    volume_.Make(GetParam());
+    // Also where there is nothing to overwrite in place.
+    Convert({"-c", "-f", "raw", "-O", "qcow2", volume_.HeaderFile(), Holder()});
+  }
+
+  std::string Holder() const { return volume_.folder() / "holder.qcow2"; }
+
+  static void Convert(const Words& words) {
+    RunTool(Words{"qemu-img", "convert"} + words);
+  }
+
+  Words Operands() const {
+    return volume_.HeaderFile() == volume_.folder() / "image"
+               ? Words{Holder()}
+               : Words{"--header", Holder(), volume_.folder() / "image"};
+  }
+
+  ProgramResult Key(const Words& words) const {
+    return RunProgram(Words{PELLUCID_PROGRAM, "key"} + words + Operands());
+  }
+
+  // By cryptsetup, from the guest data as QEMU reads it.
+  bool Opens(const std::string& passphrase) const {
+    const std::string raw = volume_.folder() / "header.raw";
+    Convert({"-f", "qcow2", "-O", "raw", Holder(), raw});
+    return RunProgram({"cryptsetup", "open", "--test-passphrase", "--key-file",
+                       volume_.KeyFile(passphrase), raw})
+               .exit_code == 0;
+  }
+
+  LuksVolumes volume_;
+};
+
+TEST_P(GuestDataKeyCommandTest, KeyslotsAreAddedChangedAndRemoved) {
+  const auto must = [&](const Words& words) {
+    const ProgramResult result = Key(words);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_EQ(result.err, "");
+    RunTool({"qemu-img", "check", Holder()});
+  };
+  must(Words{"add", "--key-file", volume_.KeyFile("old"), "--new-key-file",
+             volume_.KeyFile("new")} +
+       volume_.Cheap());
+  EXPECT_TRUE(Opens("old"));
+  EXPECT_TRUE(Opens("new"));
+  must({"remove", "--key-file", volume_.KeyFile("old")});
+  EXPECT_FALSE(Opens("old"));
+  must(Words{"change", "--key-file", volume_.KeyFile("new"), "--new-key-file",
+             volume_.KeyFile("third")} +
+       volume_.Cheap());
+  EXPECT_FALSE(Opens("new"));
+  EXPECT_TRUE(Opens("third"));
+}
+
+TEST_P(GuestDataKeyCommandTest, SnapshotsThatKeepTheOldHeaderAreToldOf) {
+  RunTool({"qemu-img", "snapshot", "-c", "before", Holder()});
+  const ProgramResult result =
+      Key(Words{"add", "--key-file", volume_.KeyFile("old"), "--new-key-file",
+                volume_.KeyFile("new")} +
+          volume_.Cheap());
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("snapshots, which keep the LUKS header"));
+  EXPECT_TRUE(Opens("new"));
+  RunTool({"qemu-img", "snapshot", "-a", "before", Holder()});
+  EXPECT_FALSE(Opens("new"));
+  EXPECT_TRUE(Opens("old"));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Containers, GuestDataKeyCommandTest,
+    ::testing::Values(Container::kRawLuks1, Container::kRawLuks2,
+                      Container::kDetachedLuks1, Container::kDetachedLuks2),
+    [](const auto& info) { return ContainerName(info.param); });
+
+TEST(KeyCommandRefusalTest, HeadersAboveAnotherEncryptionAreNotChanged) {
+  LuksVolumes volume;
+  volume.Make(Container::kRawLuks2);
+  const ScratchFolder folder;
+  RunTool({"qemu-img", "create", "-f", "qcow2", "--object",
+           "secret,id=s,data=old", "-o",
+           "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
+           folder / "base.qcow2", "20M"});
+  RunTool({"qemu-img", "convert", "-f", "raw", "-O", "qcow2",
+           volume.HeaderFile(), folder / "top.qcow2"});
+  RunTool({"qemu-img", "rebase", "-u", "-b", "base.qcow2", "-F", "qcow2",
+           folder / "top.qcow2"});
+  const ProgramResult result =
+      RunProgram({PELLUCID_PROGRAM, "key", "add", folder / "top.qcow2"});
+  EXPECT_EQ(result.exit_code, 5);
+  EXPECT_THAT(result.err, HasSubstr("encrypted below it"));
+}
+
 TEST(KeyCommandRefusalTest, ImagesWithoutAHeaderToChange) {
   const ScratchFolder folder;
   const auto key = [&](const std::string& image) {
@@ -349,8 +446,8 @@ TEST(KeyCommandRefusalTest, ImagesWithoutAHeaderToChange) {
   EXPECT_THAT(key("plain").err, HasSubstr("no LUKS header"));
 
   RunTool({"qemu-img", "create", "-f", "qcow2", folder / "plain.qcow2", "1M"});
-  EXPECT_EQ(key("plain.qcow2").exit_code, 5);
-  EXPECT_THAT(key("plain.qcow2").err, HasSubstr("not supported"));
+  EXPECT_EQ(key("plain.qcow2").exit_code, 2);
+  EXPECT_THAT(key("plain.qcow2").err, HasSubstr("no LUKS header"));
 
   RunTool({"qemu-img", "create", "-f", "qcow2", "--object",
            "secret,id=s,data=old", "-o",
