@@ -42,7 +42,8 @@ ClusterWriter::ClusterWriter(Parts parts)
                 .regions = regions_,
                 .map = parts.map,
                 .compressed = parts.compressed,
-                .users = parts.users}) {}
+                .users = parts.users,
+                .repair = std::move(parts.repair)}) {}
 
 template <typename DoStep>
 void ClusterWriter::Repeat(uint64_t length, DoStep do_step) {

@@ -271,6 +271,23 @@ void Refcounts::WriteNewBlocks(uint64_t first_block, uint64_t count,
   }
 }
 
+void Refcounts::MakeBlockAt(
+    uint64_t number, uint64_t place,
+    const std::function<uint64_t(uint64_t cluster)>& count_of) {
+  RefuseUsed(place, 1);
+  auto block = std::make_unique<Block>();
+  block->bytes.resize(cluster_size_);
+  for (uint64_t i = 0; i < entries_per_block_; ++i) {
+    SetIn(*block, i, count_of(number * entries_per_block_ + i));
+  }
+  file_.Write(place * cluster_size_, block->bytes);
+  file_.Flush();
+  std::array<std::byte, 8> entry;
+  StoreBigEndian(entry, 0, place * cluster_size_);
+  file_.Write(table_offset_ + number * 8, entry);
+  table_[number] = place * cluster_size_;
+}
+
 void Refcounts::CreateBlocks(uint64_t number) {
   if (number >= table_.size()) return GrowTable(number + 1);
   // As many as there are already at the most: a small image stays small.
