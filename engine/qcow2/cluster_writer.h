@@ -93,11 +93,13 @@ class ClusterWriter {
   Step WriteSome(GuestOffset guest, std::span<const std::byte> in);
   Step WriteAllocating(GuestOffset guest, std::span<const std::byte> in);
   Plan MakePlan(HostOffset table, GuestOffset guest, uint64_t length);
-  Plan PlanOwn(const L2Entry& entry, GuestOffset guest, uint64_t length) const;
+  Plan PlanOwn(HostOffset host, uint64_t subclusters, GuestOffset guest,
+               uint64_t length) const;
   Plan PlanExternal(HostOffset table, GuestOffset guest, uint64_t length);
   void Enter(HostOffset table, GuestOffset guest, const Plan& plan);
   Target TargetOf(const L2Entry& entry) const;
   bool HasHost(const L2Entry& entry) const;
+  void CheckOld(HostOffset table, uint64_t index, const L2Entry& entry) const;
   void FreeOld(HostOffset table, uint64_t index, const L2Entry& entry,
                bool punch);
 

@@ -88,8 +88,7 @@ void TableUpdates::Free(HostOffset host, uint64_t length, bool punch) {
   freed_.push_back({.host = host, .length = length, .punch = punch});
 }
 
-bool TableUpdates::is_full() {
-  const std::lock_guard lock(mutex_);
+bool TableUpdates::is_full() const {
   return refcounts_.changed_bytes() > kMaxRefcountBytes ||
          freed_.size() > kMaxFreed ||
          map_.l2_cache().changed_slices() >

@@ -65,10 +65,10 @@ class TableUpdates {
   // to the host.
   void Free(HostOffset host, uint64_t length, bool punch);
 
-  // Without mutex():
-
   // True if so much has gathered that a Flush() should come first.
-  bool is_full();
+  bool is_full() const;
+
+  // Without mutex():
 
   // Makes the image one that can be changed: repairs the refcounts if it was
   // dirty, and then says so in the header, durably; clears the autoclear bits
