@@ -8,7 +8,6 @@
 #include <string_view>
 #include <utility>
 
-#include "crypto/sector_cipher.h"
 #include "engine/errors.h"
 #include "engine/luks/luks_device.h"
 #include "engine/luks/unlock.h"
@@ -274,18 +273,6 @@ crypto::SecretBytes LegacyAesKey(const std::string& layer,
   return key;
 }
 
-// The cipher of the clusters of a qcow2 layer that has been unlocked.
-std::unique_ptr<crypto::SectorCipher> ClusterCipher(const ImageLayer& layer) {
-  if (layer.key.empty()) return nullptr;
-  const crypto::CipherSpec legacy_aes = {
-      .cipher = "aes", .mode = "cbc", .iv = "plain64", .iv_hash = ""};
-  return crypto::MakeSectorCipher(
-      layer.embedded_luks
-          ? layer.embedded_luks->header.segments.front().encryption->Spec()
-          : legacy_aes,
-      layer.key.bytes());
-}
-
 AssembledLayers Assemble(std::unique_ptr<ImageLayer> layer,
                          uint64_t l2_cache_bytes) {
   if (layer->luks_volume && !layer->key.empty()) {
@@ -348,6 +335,17 @@ void UnlockLayers(ImageLayer& top, std::optional<unsigned> keyslot,
       layer->key = LegacyAesKey(name, passphrases);
     }
   }
+}
+
+std::unique_ptr<crypto::SectorCipher> ClusterCipher(const ImageLayer& layer) {
+  if (layer.key.empty()) return nullptr;
+  const crypto::CipherSpec legacy_aes = {
+      .cipher = "aes", .mode = "cbc", .iv = "plain64", .iv_hash = ""};
+  return crypto::MakeSectorCipher(
+      layer.embedded_luks
+          ? layer.embedded_luks->header.segments.front().encryption->Spec()
+          : legacy_aes,
+      layer.key.bytes());
 }
 
 AssembledLayers AssembleLayers(std::unique_ptr<ImageLayer> top) {

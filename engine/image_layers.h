@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "crypto/secret_bytes.h"
+#include "crypto/sector_cipher.h"
 #include "engine/layer_file.h"
 #include "engine/luks/located_header.h"
 #include "engine/open_image.h"
@@ -57,6 +58,10 @@ std::unique_ptr<ImageLayer> OpenLayers(const std::filesystem::path& path,
 // `keyslot` concerns the top layer only. Throws as luks::Unlock() does.
 void UnlockLayers(ImageLayer& top, std::optional<unsigned> keyslot,
                   PassphraseSource& passphrases);
+
+// The cipher of the clusters of a qcow2 layer, null if they are not encrypted
+// or the layer has not been unlocked.
+std::unique_ptr<crypto::SectorCipher> ClusterCipher(const ImageLayer& layer);
 
 // A stack of devices, and its top once more if that was opened for writing.
 struct AssembledLayers {

@@ -68,12 +68,16 @@ Json SnapshotToJson(const SnapshotInfo& snapshot) {
       {"vm_clock_nanoseconds", snapshot.vm_clock_nanoseconds}};
 }
 
+Json SnapshotsToJson(const std::vector<SnapshotInfo>& snapshots) {
+  Json array = Json::array();
+  for (const SnapshotInfo& snapshot : snapshots) {
+    array.push_back(SnapshotToJson(snapshot));
+  }
+  return array;
+}
+
 Json Qcow2ToJson(const std::optional<Qcow2Info>& qcow2) {
   if (!qcow2) return nullptr;
-  Json snapshots = Json::array();
-  for (const SnapshotInfo& snapshot : qcow2->snapshots) {
-    snapshots.push_back(SnapshotToJson(snapshot));
-  }
   return {{"version", qcow2->version},
           {"cluster_size", qcow2->cluster_size},
           {"refcount_bits", qcow2->refcount_bits},
@@ -89,7 +93,7 @@ Json Qcow2ToJson(const std::optional<Qcow2Info>& qcow2) {
           {"data_file", TextOrNull(qcow2->data_file)},
           {"data_file_raw", qcow2->data_file_raw},
           {"bitmaps", qcow2->bitmaps},
-          {"snapshots", std::move(snapshots)}};
+          {"snapshots", SnapshotsToJson(qcow2->snapshots)}};
 }
 
 Json ImageToJson(const ImageInfo& info) {
@@ -117,6 +121,10 @@ std::string FormatInfoAsJson(const ImageInfo& info) {
 
 std::string FormatLuksAsJson(const LuksInfo& luks) {
   return Dump(LuksToJson(luks));
+}
+
+std::string FormatSnapshotsAsJson(const std::vector<SnapshotInfo>& snapshots) {
+  return Dump(SnapshotsToJson(snapshots));
 }
 
 }  // namespace pellucid::cli

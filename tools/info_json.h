@@ -2,6 +2,7 @@
 #define PELLUCID_TOOLS_INFO_JSON_H_
 
 #include <string>
+#include <vector>
 
 #include "engine/image_info.h"
 
@@ -14,6 +15,9 @@ std::string FormatInfoAsJson(const ImageInfo& info);
 
 // The same for a LUKS header alone: the object "luks" of the above.
 std::string FormatLuksAsJson(const LuksInfo& luks);
+
+// The same for snapshots alone: the array "snapshots" of the above.
+std::string FormatSnapshotsAsJson(const std::vector<SnapshotInfo>& snapshots);
 
 }  // namespace pellucid::cli
 

@@ -42,6 +42,7 @@ std::string Shortened(std::string_view text) {
 class InfoText {
  public:
   void AddImage(const ImageInfo& info);
+  void AddSnapshotTable(const std::vector<SnapshotInfo>& snapshots);
   std::string Take() { return std::move(text_); }
 
  private:
@@ -170,6 +171,12 @@ void InfoText::AddSnapshots(const std::vector<SnapshotInfo>& snapshots) {
   if (snapshots.empty()) return;
   AddLine("snapshots:");
   ++depth_;
+  AddSnapshotTable(snapshots);
+  --depth_;
+}
+
+void InfoText::AddSnapshotTable(const std::vector<SnapshotInfo>& snapshots) {
+  if (snapshots.empty()) return;
   size_t id_width = std::string_view("ID").size();
   size_t name_width = std::string_view("NAME").size();
   for (const SnapshotInfo& snapshot : snapshots) {
@@ -188,7 +195,6 @@ void InfoText::AddSnapshots(const std::vector<SnapshotInfo>& snapshots) {
             FormatUtcDate(snapshot.date_seconds),
             FormatByteSize(snapshot.virtual_size));
   }
-  --depth_;
 }
 
 void InfoText::AddBacking(const ImageInfo& info) {
@@ -208,6 +214,12 @@ void InfoText::AddBacking(const ImageInfo& info) {
 }
 
 }  // namespace
+
+std::string FormatSnapshotsAsText(const std::vector<SnapshotInfo>& snapshots) {
+  InfoText text;
+  text.AddSnapshotTable(snapshots);
+  return text.Take();
+}
 
 std::string FormatInfoAsText(const ImageInfo& info) {
   InfoText text;

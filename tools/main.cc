@@ -30,6 +30,8 @@
 #include "tools/key_command.h"
 #include "tools/mistyped_word.h"
 #include "tools/mount_command.h"
+#include "tools/resize_command.h"
+#include "tools/snapshot_command.h"
 #include "tools/umount_command.h"
 
 // LeakSanitizer cannot look into a process that is not dumpable.
@@ -62,6 +64,9 @@ constexpr std::array kSubcommands = {
                RunImportCommand},
     Subcommand{"create", "make a new image or detached header",
                RunCreateCommand},
+    Subcommand{"resize", "make an image larger or smaller", RunResizeCommand},
+    Subcommand{"snapshot", "list, create, delete and apply internal snapshots",
+               RunSnapshotCommand},
     Subcommand{"key", "list, add, remove and change passphrases",
                RunKeyCommand},
     Subcommand{"header", "back up, restore, detach and repair LUKS headers",
@@ -74,7 +79,7 @@ void PrintHelp() {
       "Shows the plaintext of an encrypted disk image as an ordinary file.\n\n"
       "Subcommands:\n");
   for (const Subcommand& subcommand : kSubcommands) {
-    fmt::print("  {:<8}{}\n", subcommand.name, subcommand.summary);
+    fmt::print("  {:<10}{}\n", subcommand.name, subcommand.summary);
   }
   fmt::print(
       "\nOptions:\n"

@@ -265,9 +265,10 @@ class Scanner {
     AddBytes(offset, sectors * 512 - offset % 512, times, place);
   }
 
-  // How long the last entry is stands in it; ReadSnapshots() has read it.
+  // How long the last entry is stands in it; ReadSnapshots() has read it. The
+  // caller may know of a snapshot that is not in a table yet.
   void AddSnapshotTable(std::span<const Snapshot> snapshots) {
-    if (snapshots.empty()) return;
+    if (snapshots.empty() || header_.nb_snapshots == 0) return;
     const uint64_t last = snapshots.back().entry_offset;
     std::array<std::byte, 40> fixed;
     ReadZeroPadded(file_, last, fixed);

@@ -73,9 +73,10 @@ qcow2::Qcow2Image::Parts ImageInMemory::CommonParts(BlockDevice& image) const {
 }
 
 std::unique_ptr<qcow2::Qcow2Image> ImageInMemory::Open(
-    CrashDisks& disks) const {
+    CrashDisks& disks, const std::optional<qcow2::Header>& header) const {
   std::unique_ptr<ResizableDevice> file = disks.Open(0);
   qcow2::Qcow2Image::Parts parts = CommonParts(*file);
+  if (header) parts.header = *header;
   parts.writable_file = std::move(file);
   if (files_.size() > 1) parts.writable_data_file = disks.Open(1);
   return std::make_unique<qcow2::Qcow2Image>(std::move(parts));

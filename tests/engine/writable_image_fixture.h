@@ -32,8 +32,10 @@ class ImageInMemory {
   const std::vector<Bytes>& files() const { return files_; }
 
   // Opens the active state of the image to write, on the files that `disks`
-  // were given.
-  std::unique_ptr<qcow2::Qcow2Image> Open(CrashDisks& disks) const;
+  // were given. With `header` in place of the one that the file has.
+  std::unique_ptr<qcow2::Qcow2Image> Open(
+      CrashDisks& disks,
+      const std::optional<qcow2::Header>& header = std::nullopt) const;
   // The same to read, on files that must outlive it. `snapshot` is an id or a
   // name; the active state without one.
   std::unique_ptr<BlockDevice> OpenReadOnly(

@@ -1,0 +1,36 @@
+#ifndef PELLUCID_ENGINE_QCOW2_SPARE_CLUSTERS_H_
+#define PELLUCID_ENGINE_QCOW2_SPARE_CLUSTERS_H_
+
+#include <cstdint>
+#include <vector>
+
+namespace pellucid::qcow2 {
+
+// Which host clusters may be written without touching anything that an image
+// has: a bit for each. Everything behind the last one in use is free. For one
+// thread at a time.
+class SpareClusters {
+ public:
+  // The cluster is in use, or may be.
+  void MarkUsed(uint64_t cluster);
+  // Takes `count` (> 0) neighbouring clusters, the lowest there are, and gives
+  // the first.
+  uint64_t Take(uint64_t count);
+  // Gives back what Take() gave.
+  void GiveBack(uint64_t first, uint64_t count);
+
+  // No cluster from here on is in use.
+  uint64_t end() const { return used_.size(); }
+
+ private:
+  bool IsUsed(uint64_t cluster) const {
+    return cluster < used_.size() && used_[cluster];
+  }
+
+  std::vector<bool> used_;
+  uint64_t lowest_ = 0;  // No cluster in front of it is free.
+};
+
+}  // namespace pellucid::qcow2
+
+#endif  // PELLUCID_ENGINE_QCOW2_SPARE_CLUSTERS_H_
