@@ -132,8 +132,8 @@ void WritableStack::MakeQcow2(uint64_t size) {
   const uint64_t cluster = kind_.cluster_size;
   if (kind_.compressed) {
     std::vector<std::string> commands;
-    for (uint64_t i = 0; i < 40; ++i) {
-      commands.push_back(fmt::format("write -q -c -P {} {} {}", i + 1,
+    for (uint64_t i = 0; (i * 3 + 1) * cluster <= size; ++i) {
+      commands.push_back(fmt::format("write -q -c -P {} {} {}", i % 250 + 1,
                                      (i * 3) * cluster, cluster));
     }
     images_.Write(kTop, commands);
