@@ -12,7 +12,6 @@
 #include "engine/big_endian.h"
 #include "engine/errors.h"
 #include "engine/qcow2/cluster_map.h"
-#include "engine/qcow2/entry_bits.h"
 #include "engine/qcow2/header_fields.h"
 #include "engine/qcow2/refcount_comparison.h"
 #include "engine/qcow2/refcount_rewrite.h"
@@ -56,18 +55,19 @@ void TableSwitch::CheckIsSound() {
   for (uint64_t i = 0; i < before_.counts.size(); ++i) {
     if (before_.counts[i] != 0) spare_.MarkUsed(i);
   }
-  const RefcountComparison comparison = CompareWithRefcounts(
-      file_, header_, before_.counts,
-      [&](const RefcountDifference& difference) {
-        // What is leaked may be in use by something that we do not know.
-        if (difference.is_leak()) {
-          spare_.MarkUsed(difference.cluster);
-        } else {
-          ++too_low;
-        }
-      });
-  const Findings flags = CheckCopiedFlags(file_, file_name_, header_,
-                                          comparison.stored_once);
+  const RefcountComparison comparison =
+      CompareWithRefcounts(file_, header_, before_.counts,
+                           [&](const RefcountDifference& difference) {
+                             // What is leaked may be in use by something that
+                             // we do not know.
+                             if (difference.is_leak()) {
+                               spare_.MarkUsed(difference.cluster);
+                             } else {
+                               ++too_low;
+                             }
+                           });
+  const Findings flags =
+      CheckCopiedFlags(file_, file_name_, header_, comparison.stored_once);
   if (before_.corruptions.count() + before_.hazards.count() + flags.count() +
           too_low + comparison.unreadable ==
       0) {
@@ -129,9 +129,8 @@ void TableSwitch::SwitchTo(NextTables next) {
   std::optional<RefcountRewrite> refcounts;
   try {
     header = WriteTables(next);
-    const ReferenceScan after =
-        ScanReferences(file_, file_name_, header,
-                       ReadSnapshots(file_, file_name_, header));
+    const ReferenceScan after = ScanReferences(
+        file_, file_name_, header, ReadSnapshots(file_, file_name_, header));
     refcounts.emplace(RefcountRewrite::Parts{.file = file_,
                                              .file_name = file_name_,
                                              .header = header_,
@@ -153,9 +152,9 @@ void TableSwitch::SwitchTo(NextTables next) {
   for (const RefcountRewrite::Clusters& run : refcounts->freed()) {
     const uint64_t begin = run.first * cluster_size_;
     if (begin >= file_.size()) break;
-    file_.WriteZeroes(
-        begin, std::min(run.count * cluster_size_, file_.size() - begin),
-        ZeroMode::kFreeSpace);
+    file_.WriteZeroes(begin,
+                      std::min(run.count * cluster_size_, file_.size() - begin),
+                      ZeroMode::kFreeSpace);
   }
   const uint64_t end = refcounts->used_end() * cluster_size_;
   if (end < file_.size()) file_.Resize(end);
@@ -234,7 +233,7 @@ uint64_t TableSwitch::AdaptL2(uint64_t table, uint64_t index,
         changed = true;
       }
     } else if ((old & kCompressed) == 0 && !header_.has(kExternalDataFile) &&
-               entry::HasCluster(header_, old)) {
+               HasCluster(header_, old)) {
       const bool is_own =
           references.counts[(old & kOffsetMask) / cluster_size_] == 1;
       entry = is_own ? old | kCopied : old & ~kCopied;
@@ -267,9 +266,8 @@ uint64_t TableSwitch::WriteClusters(std::vector<std::byte> content) {
 // Everything that names tables stands within one sector, next to each other.
 void TableSwitch::WriteHeader(const Header& next) {
   std::array<std::byte, kAutoclearFeatures.byte + 8> start;
-  const std::span bytes =
-      std::span(start).first(header_.version >= 3 ? start.size()
-                                                  : kVersion2Length);
+  const std::span bytes = std::span(start).first(
+      header_.version >= 3 ? start.size() : kVersion2Length);
   file_.Read(0, bytes);
   StoreBigEndian(bytes, kSize.byte, next.size);
   StoreBigEndian(bytes, kL1Size.byte, next.l1_size);
