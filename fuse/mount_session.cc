@@ -244,8 +244,11 @@ void MountSession::PrepareEnd(OwnMount& mount,
   } catch (const std::exception& error) {
     log_.Report("unmounting", error.what());
   }
-  // In use, or out of reach. By the file is faster; the other way needs no path
-  // and no permission.
+  // In use, or out of reach. The kernel takes writes to its cache for done
+  // without a question: no more of them, or the last would be lost.
+  filesystem.RefuseWriting();
+  // By the file is faster, and waits for the write that is just being made; the
+  // other way needs no path and no permission.
   mount.Sync();
   filesystem.RefuseOpening();
   filesystem.DropKernelPages();

@@ -143,6 +143,8 @@ fuse_entry_param PlaintextFilesystem::Entry(fuse_ino_t inode) {
     attributes.st_mtim = times_.modified();
     attributes.st_ctim = times_.changed();
     entry.attr_timeout = std::min(entry.attr_timeout, kWritableTimeoutSeconds);
+    // Whoever asks must not make them valid for the writers.
+    if (refuses_writing_) entry.attr_timeout = 0;
     if (!keeper_->is_prepared()) {
       // Whatever the options make of the owner and the mode, the keeper must
       // get at the file. Nobody else is told yet that it is there.
@@ -177,10 +179,15 @@ void PlaintextFilesystem::GetAttr(fuse_req_t request, fuse_ino_t inode,
                                   const fuse_file_info* file) {
   // Before each write to its cache the kernel asks for the attributes once
   // these have become invalid, and this is the way to make the write fail.
-  if (file != nullptr && file->fh == kWriterHandle && keeper_ != nullptr &&
-      keeper_->size_is_wrong()) {
-    fuse_reply_err(request, ENOSPC);
-    return;
+  if (file != nullptr && file->fh == kWriterHandle && keeper_ != nullptr) {
+    if (refuses_writing_) {
+      fuse_reply_err(request, ENODEV);
+      return;
+    }
+    if (keeper_->size_is_wrong()) {
+      fuse_reply_err(request, ENOSPC);
+      return;
+    }
   }
   const fuse_entry_param entry = Entry(inode);
   fuse_reply_attr(request, &entry.attr, entry.attr_timeout);

@@ -60,6 +60,10 @@ class PlaintextFilesystem {
   // From now on nobody can open the file.
   void RefuseOpening() { refuses_opening_ = true; }
 
+  // From now on a write to the kernel's cache fails, but for one that is just
+  // being made: it holds the inode's lock. Not to be called by a request.
+  void RefuseWriting();
+
   // Makes the kernel give up its cached pages of the file, which it sends first
   // where they have changed, and waits for that. Not to be called by a request.
   void DropKernelPages();
@@ -137,6 +141,7 @@ class PlaintextFilesystem {
   std::atomic<bool> kernel_writeback_ = false;  // It is on; set by Init().
   std::atomic<unsigned> writers_ = 0;           // Open files that can write.
   std::atomic<bool> refuses_opening_ = false;
+  std::atomic<bool> refuses_writing_ = false;
   std::atomic<bool> abandoned_ = false;
   AllocationCount blocks_;
 };

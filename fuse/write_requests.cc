@@ -164,6 +164,12 @@ bool PlaintextFilesystem::ExtentsAreUncertain() {
   return kernel_writeback_ && writers_ > 0 && !keeper_->WriteBackPages();
 }
 
+void PlaintextFilesystem::RefuseWriting() {
+  refuses_writing_ = true;
+  // Of the attributes only: the kernel asks for them before the next write.
+  fuse_lowlevel_notify_inval_inode(session_, file_inode_, -1, 0);
+}
+
 void PlaintextFilesystem::DropKernelPages() {
   fuse_lowlevel_notify_inval_inode(session_, file_inode_, 0, 0);
 }

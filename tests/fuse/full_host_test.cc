@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 #include <unistd.h>
@@ -23,6 +24,7 @@ namespace pellucid::fuse {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AnyOf;
 
 constexpr size_t kMiB = 1 << 20;
 constexpr size_t kSize = 64 * kMiB;
@@ -45,7 +47,12 @@ class FullHostTest : public ProgramTest {
         "", folder());
     // What can be deleted later.
     RunTool({"fallocate", "-l", "16M", "small/filler"}, "", folder());
-    MustRun({"mount", "-o", "rw", "--key-file", "key", "small/image", "file"});
+    MountImage();
+  }
+
+  void MountImage(const std::string& option = "--cache=writeback") const {
+    MustRun({"mount", "-o", "rw", option, "--key-file", "key", "small/image",
+             "file"});
   }
 
   void TearDown() override {
@@ -129,6 +136,34 @@ TEST_F(FullHostTest, ScatteredWritesAreToldByFsyncAndKept) {
     EXPECT_EQ(fsync(buffered.fd()), -1) << "it was forgotten";
     EXPECT_EQ(errno, ENOSPC);
     MakeRoom();
+    EXPECT_EQ(fsync(buffered.fd()), 0);
+  }
+  ExpectModelInImage();
+}
+
+TEST_F(FullHostTest, SmallCacheTellsWhatItCannotKeep) {
+  // The cache is far too small for what is written.
+  MustRun({"umount", "file"});
+  ASSERT_NO_FATAL_FAILURE(MountImage("--cache-size=1M"));
+  {
+    const OpenFile buffered(file(), O_RDWR);
+    ASSERT_EQ(Write(buffered, 0, 4 * kMiB, 1), 0);
+    ASSERT_EQ(fsync(buffered.fd()), 0);
+    // Until the kernel refuses to take any more, or all is taken.
+    const auto write_all = [&] {
+      int error = 0;
+      for (size_t offset = 8 * kMiB; offset < 32 * kMiB; offset += 64 << 10) {
+        error = Write(buffered, offset + 4096, 8192, offset);
+        if (error != 0) break;
+      }
+      return error;
+    };
+    EXPECT_THAT(write_all(), AnyOf(0, ENOSPC));
+    EXPECT_EQ(fsync(buffered.fd()), -1);
+    EXPECT_EQ(errno, ENOSPC);
+    MakeRoom();
+    fsync(buffered.fd());  // May tell of what happened meanwhile.
+    EXPECT_EQ(write_all(), 0);
     EXPECT_EQ(fsync(buffered.fd()), 0);
   }
   ExpectModelInImage();

@@ -88,8 +88,8 @@ StackKind FindStackKind(const std::string& name) {
 void PrintTo(const StackKind& kind, std::ostream* out) { *out << kind.name; }
 
 uint64_t WritableStack::DefaultSize(const StackKind& kind) {
-  if (kind.luks_layer == 2) return (8 << 20) + 4096;
-  return (kind.cluster_size == 512 ? 3 << 20 : 8 << 20) + 1536;
+  if (kind.luks_layer == 2) return (5 << 20) + 4096;
+  return (kind.cluster_size == 512 ? 3 << 20 : 5 << 20) + 1536;
 }
 
 WritableStack::WritableStack(const StackKind& kind, uint64_t size)
