@@ -240,7 +240,8 @@ TEST_F(ResizeLimitsTest, ShrinkingGivesSpaceBack) {
   CrashDisks disks(image.files());
   Shrink(image, disks, 64 << 10);
   const Bytes& file = disks.contents()[0];
-  EXPECT_EQ(std::ranges::count(file, std::byte{3}), 0);
+  // But for what the header and its tables have of that number.
+  EXPECT_LT(std::ranges::count(file, std::byte{3}), 100);
   EXPECT_EQ(std::ranges::count(file, std::byte{1}) / 4096, 16);
   EXPECT_LE(file.size(), image.files()[0].size() + 4 * 4096);
   ExpectFlawless(image, disks.contents());

@@ -327,7 +327,14 @@ TEST_F(SnapshotEntriesTest, LeakedClustersStayLeaked) {
 // Without barriers, power cuts do find an image that names tables which are
 // not there: the points that are tried can tell.
 TEST_F(SnapshotEntriesTest, ADiskThatIgnoresFlushesIsFound) {
-  MakeImage();
+  ChangedImage changed;
+  changed.image = {.name = kName,
+                   .encryption = "none",
+                   .cluster_size = 512,
+                   .virtual_size = 256 << 10,
+                   .more_options = {},
+                   .backing = ""};
+  Make(changed, images_);
   const ImageInMemory image(images_, kName);
   const ImageStates before = StatesOf(image, Spans(image.files()));
   ImageStates after = before;

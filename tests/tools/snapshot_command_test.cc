@@ -1,4 +1,3 @@
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -29,9 +28,13 @@ class SnapshotCommandTest : public EncryptedImageTest {
     const ProgramResult result = Snapshot(arguments);
     EXPECT_EQ(result.exit_code, 0) << result.err;
     EXPECT_THAT(result.err, IsEmpty());
-    EXPECT_EQ(RunProgram({"qemu-img", "check", "-q", folder_ / "disk.qcow2"})
-                  .exit_code,
-              0);
+    const ProgramResult check = RunProgram(
+        {"qemu-img", "check", "--object",
+         "secret,id=key,file=" + (folder_ / KeyFile()).native(), "--image-opts",
+         "driver=qcow2,encrypt.format=luks,encrypt.key-secret=key,"
+         "file.filename=" +
+             (folder_ / "disk.qcow2").native()});
+    EXPECT_EQ(check.exit_code, 0) << check.out << check.err;
   }
 
   std::string HashOf(const std::string& snapshot = "") {
