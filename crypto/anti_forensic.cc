@@ -8,6 +8,7 @@
 #include "crypto/byte_order.h"
 #include "crypto/hash.h"
 #include "crypto/random_bytes.h"
+#include "crypto/stack_wipe.h"
 
 namespace pellucid::crypto {
 namespace {
@@ -55,6 +56,7 @@ SecretBytes AntiForensicMerge(std::string_view hash,
     throw std::invalid_argument(
         "anti-forensic merge: the size is not a multiple of the stripes");
   }
+  const StackWipe hashing;
   const std::unique_ptr<Hasher> hasher = MakeHasher(hash);
   const size_t key_size = split.size() / stripes;
   SecretBytes key = ChainAllButLast(*hasher, split, key_size);
@@ -68,6 +70,7 @@ SecretBytes AntiForensicSplit(std::string_view hash,
   if (stripes == 0 || key.empty()) {
     throw std::invalid_argument("anti-forensic split: nothing to split");
   }
+  const StackWipe hashing;
   const std::unique_ptr<Hasher> hasher = MakeHasher(hash);
   SecretBytes split(key.size() * stripes);
   FillRandom(split.bytes().first(split.size() - key.size()));

@@ -13,6 +13,7 @@
 #include <algorithm>
 
 #include "crypto/named_table.h"
+#include "crypto/stack_wipe.h"
 #include "crypto/unsupported_algorithm.h"
 
 namespace pellucid::crypto {
@@ -124,6 +125,7 @@ BlockCipher::BlockCipher(std::string_view name,
         fmt::format("cipher {} takes no key of {} bytes (supported: {})", name,
                     key.size(), fmt::join(entry.key_sizes, ", ")));
   }
+  const StackWipe key_schedules;
   encryption_ = entry.new_encryption();
   encryption_->SetKey(AsCryptoPp(key), key.size());
   decryption_ = entry.new_decryption();

@@ -11,6 +11,7 @@
 #include "crypto/byte_order.h"
 #include "crypto/hash_list.h"
 #include "crypto/hmac_chain.h"
+#include "crypto/stack_wipe.h"
 
 namespace pellucid::crypto {
 namespace {
@@ -23,6 +24,8 @@ template <class Entry>
 void DeriveBlocks(const HmacChain<Entry>& key, std::span<const std::byte> salt,
                   uint32_t iterations, size_t first, size_t step,
                   std::span<std::byte> out) {
+  // Other threads have stacks of their own, which outlive them.
+  const StackWipe hashing;
   typename HmacChain<Entry>::Digest block;
   for (size_t index = first; index * Entry::kDigestSize < out.size();
        index += step) {
@@ -37,6 +40,7 @@ template <class Entry>
 void DeriveKey(std::span<const std::byte> passphrase,
                std::span<const std::byte> salt, uint32_t iterations,
                std::span<std::byte> out) {
+  const StackWipe key_setup;
   const HmacChain<Entry> key(passphrase);
   const size_t blocks =
       (out.size() + Entry::kDigestSize - 1) / Entry::kDigestSize;

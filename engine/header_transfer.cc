@@ -66,7 +66,7 @@ void CheckBelongs(const luks::WritableHeader& place,
                   const std::optional<luks::HeaderCopy>& present) {
   const std::string& name = place.file_name;
   if (!present) {
-    if (!HasContent(place, copy.used)) return;
+    if (!HasContent(place, std::min(copy.used, place.area_bytes))) return;
     throw UsageError(fmt::format(
         "{}: what is at the header's place is neither zeros nor an intact LUKS "
         "header; --force overwrites it",
@@ -82,6 +82,13 @@ void CheckBelongs(const luks::WritableHeader& place,
     throw UsageError(fmt::format(
         "{}: holds a LUKS{} header, and this is LUKS{}; --force overwrites it",
         name, present->version, copy.version));
+  }
+  if (present->volume_digest != copy.volume_digest) {
+    throw UsageError(fmt::format(
+        "{}: holds a LUKS header with the same UUID for another volume key, "
+        "as after a reencryption; --force overwrites it, and what it opens is "
+        "lost",
+        name));
   }
   if (present->payload_offset != copy.payload_offset &&
       place.place != luks::Place::kEmbedded) {
@@ -178,13 +185,14 @@ void RestoreHeader(const OpenOptions& options, const luks::HeaderCopy& copy,
     throw UsageError(fmt::format(
         "{}: a header can be attached to a raw volume only", place.file_name));
   }
-  if (place.place == luks::Place::kDetached && place.area_bytes < copy.size) {
-    opened.file->Resize(copy.size);
-    place.area_bytes = copy.size;
-  }
   const auto present = luks::CopyHeaderIfReadable(place);
-  CheckFits(place, copy, present);
   if (!force) CheckBelongs(place, copy, present);
+  const bool grows = opened.file && place.place == luks::Place::kDetached &&
+                     place.area_bytes < copy.size;
+  if (grows) place.area_bytes = copy.size;
+  CheckFits(place, copy, present);
+  // A file that is refused keeps its size.
+  if (grows) opened.file->Resize(copy.size);
   luks::WriteHeaderCopy(place, copy, present);
 }
 

@@ -133,6 +133,10 @@ class LayerOpener {
           "{}: is marked as corrupt; what can still be read is shown", name));
     }
     layer.snapshots = qcow2::ReadSnapshots(layer.file.device(), name, header);
+    if (layer.file.writable && header.has(qcow2::kDirty)) {
+      layer.repair = std::make_unique<qcow2::RefcountRepair>(
+          layer.file.device(), name, header, layer.snapshots);
+    }
     if (!snapshot.empty()) {
       layer.shown_snapshot =
           qcow2::FindSnapshot(layer.snapshots, snapshot, name);
@@ -298,6 +302,7 @@ AssembledLayers Assemble(std::unique_ptr<ImageLayer> layer,
   }
   parts.cipher = ClusterCipher(*layer);
   parts.l2_cache_bytes = share;
+  parts.repair = std::move(layer->repair);
   const bool is_writable = parts.writable_file != nullptr;
   auto image = std::make_unique<qcow2::Qcow2Image>(std::move(parts));
   return is_writable ? AssembledLayers::Writable(std::move(image))

@@ -14,6 +14,7 @@
 #include "engine/luks/located_header.h"
 #include "engine/open_image.h"
 #include "engine/qcow2/header.h"
+#include "engine/qcow2/refcount_repair.h"
 #include "engine/qcow2/snapshots.h"
 
 namespace pellucid {
@@ -27,6 +28,7 @@ struct ImageLayer {
   std::optional<luks::LocatedHeader> embedded_luks;
   std::vector<qcow2::Snapshot> snapshots;
   std::optional<qcow2::Snapshot> shown_snapshot;
+  std::unique_ptr<qcow2::RefcountRepair> repair;   // If dirty and writable.
   LayerFile data_file;                             // Empty unless external.
   std::optional<luks::LocatedHeader> luks_volume;  // Of a raw layer that the
                                                    // image above calls "luks".

@@ -45,9 +45,8 @@ HeaderRange FindInQcow2(BlockDevice& file, const OpenOptions& options) {
   }
   if (IsDetached(options) || !header.crypto_header) {
     throw Unsupported(fmt::format(
-        "{}: not supported: a LUKS header among the guest data of a qcow2 "
-        "image can be read but not changed; for a change, `pellucid header "
-        "backup` makes a header file, which --header names",
+        "{}: not supported here: a LUKS header among the guest data of a qcow2 "
+        "image",
         name));
   }
   return {.offset = header.crypto_header->offset,
@@ -66,12 +65,73 @@ luks::Place PlaceInRaw(BlockDevice& file, const std::string& name,
                                                      : luks::Place::kInPlace;
 }
 
-void RefuseCorruptQcow2(BlockDevice& file, const std::string& name) {
-  if (!qcow2::ReadHeader(file, name).has(qcow2::kCorrupt)) return;
-  throw CorruptImage(fmt::format(
-      "{}: is marked as corrupt and therefore not changed; repair it with "
-      "`qemu-img check -r all`",
-      name));
+// The qcow2 file `opened` as that which a header in it may be written through.
+void GuardQcow2(WritableHeaderFile& opened) {
+  const std::string& name = opened.header.file_name;
+  const qcow2::Header header = qcow2::ReadHeader(*opened.file, name);
+  if (header.has(qcow2::kCorrupt)) {
+    throw CorruptImage(fmt::format(
+        "{}: is marked as corrupt and therefore not changed; repair it with "
+        "`qemu-img check -r all`",
+        name));
+  }
+  opened.guard = std::make_unique<AutoclearOnWrite>(*opened.file, header);
+  opened.header.device = opened.guard.get();
+}
+
+// Is the header that `options` mean among the guest data of the qcow2 image
+// `file`, not in a place of its own?
+bool IsAmongGuestData(BlockDevice& file, const OpenOptions& options) {
+  if (!IsQcow2(file, options)) return false;
+  return IsDetached(options) ||
+         qcow2::ReadHeader(file, HolderOf(options).native()).crypt_method ==
+             qcow2::CryptMethod::kNone;
+}
+
+// The layers of the image that holds the header.
+std::unique_ptr<ImageLayer> OpenHolderLayers(const OpenOptions& options) {
+  return OpenLayers(
+      HolderOf(options),
+      IsDetached(options) ? options.header_format : options.format, "", options,
+      IfNamedFileFails::kThrow);
+}
+
+WritableHeaderFile OpenAmongGuestData(const OpenOptions& options,
+                                      HeaderRange (*find)(BlockDevice&,
+                                                          const OpenOptions&)) {
+  OpenOptions writing = options;
+  writing.writable = true;
+  std::unique_ptr<ImageLayer> layers = OpenHolderLayers(writing);
+  WritableHeaderFile opened;
+  const std::string name = HolderOf(options).native();
+  for (const ImageLayer* layer = layers.get(); layer != nullptr;
+       layer = layer->backing.get()) {
+    // Without its key a copy of its clusters would be ciphertext.
+    if (layer->embedded_luks || layer->luks_volume ||
+        (layer->qcow2 &&
+         layer->qcow2->crypt_method != qcow2::CryptMethod::kNone)) {
+      throw Unsupported(fmt::format(
+          "{}: not supported: changing a LUKS header in an image whose chain "
+          "is encrypted below it ({})",
+          name, layer->path.native()));
+    }
+  }
+  if (!layers->snapshots.empty()) {
+    opened.warnings.push_back(fmt::format(
+        "{}: has {} internal snapshots, which keep the LUKS header as it was "
+        "when they were taken: old passphrases still open those",
+        name, layers->snapshots.size()));
+  }
+  opened.guest = AssembleLayers(std::move(layers)).TakeWritable();
+  OpenOptions inside = options;
+  inside.format = inside.header_format = ContainerFormat::kRaw;
+  const HeaderRange range = find(*opened.guest, inside);
+  opened.header = {.device = opened.guest.get(),
+                   .offset = range.offset,
+                   .area_bytes = range.area_bytes,
+                   .file_name = name,
+                   .place = range.place};
+  return opened;
 }
 
 WritableHeaderFile OpenForWriting(const OpenOptions& options,
@@ -79,15 +139,17 @@ WritableHeaderFile OpenForWriting(const OpenOptions& options,
                                                       const OpenOptions&)) {
   WritableHeaderFile opened;
   opened.file = WritableFileDevice::Open(HolderOf(options));
+  if (IsAmongGuestData(*opened.file, options)) {
+    opened.file.reset();  // With its lock.
+    return OpenAmongGuestData(options, find);
+  }
   const HeaderRange range = find(*opened.file, options);
   opened.header = {.device = opened.file.get(),
                    .offset = range.offset,
                    .area_bytes = range.area_bytes,
                    .file_name = HolderOf(options).native(),
                    .place = range.place};
-  if (range.place == luks::Place::kEmbedded) {
-    RefuseCorruptQcow2(*opened.file, opened.header.file_name);
-  }
+  if (range.place == luks::Place::kEmbedded) GuardQcow2(opened);
   return opened;
 }
 
@@ -129,16 +191,8 @@ ReadableHeaderFile OpenHeaderForReading(const OpenOptions& options) {
       HolderOf(options), options.force_share ? FileDevice::Sharing::kForced
                                              : FileDevice::Sharing::kExclusive);
   OpenOptions inside = options;
-  if (IsQcow2(*opened.file, options) &&
-      (IsDetached(options) ||
-       qcow2::ReadHeader(*opened.file, name).crypt_method ==
-           qcow2::CryptMethod::kNone)) {
-    opened.file =
-        AssembleLayers(OpenLayers(HolderOf(options),
-                                  IsDetached(options) ? options.header_format
-                                                      : options.format,
-                                  "", options, IfNamedFileFails::kThrow))
-            .device;
+  if (IsAmongGuestData(*opened.file, options)) {
+    opened.file = AssembleLayers(OpenHolderLayers(options)).device;
     inside.format = inside.header_format = ContainerFormat::kRaw;
   }
   opened.range = FindLuksHeader(*opened.file, inside);

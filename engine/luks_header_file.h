@@ -3,7 +3,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <vector>
 
+#include "engine/autoclear_on_write.h"
 #include "engine/block_device.h"
 #include "engine/luks/keyslot_table.h"
 #include "engine/luks/located_header.h"
@@ -33,12 +36,19 @@ HeaderRange FindHeaderSpace(BlockDevice& file, const OpenOptions& options);
 // A header that is to be changed, in its locked file.
 struct WritableHeaderFile {
   std::unique_ptr<WritableFileDevice> file;
-  luks::WritableHeader header;  // Borrows `file`.
+  std::unique_ptr<AutoclearOnWrite> guard;  // Over `file`, if that is qcow2.
+  // Instead of both, if the header lies among the guest data of a qcow2 image:
+  // that data.
+  std::unique_ptr<WritableDevice> guest;
+  luks::WritableHeader header;        // Borrows one of the three.
+  std::vector<std::string> warnings;  // What the user must know, for people.
 };
 
 // Opens the header that `options` mean, or the place for one. Throws as
-// FindLuksHeader() or FindHeaderSpace(), and WritableFileDevice::Open() do, and
-// CorruptImage for a qcow2 image that is marked as corrupt.
+// FindLuksHeader() or FindHeaderSpace(), and WritableFileDevice::Open() do,
+// CorruptImage for a qcow2 image that is marked as corrupt, and Unsupported for
+// a header among guest data that is itself encrypted or has an encrypted
+// backing image.
 WritableHeaderFile OpenHeaderForWriting(const OpenOptions& options);
 WritableHeaderFile OpenHeaderSpaceForWriting(const OpenOptions& options);
 

@@ -214,6 +214,9 @@ void PlaintextFilesystem::Release(fuse_req_t request,
                                   const fuse_file_info& file) {
   if (file.fh == kWriterHandle) --writers_;
   fuse_reply_err(request, 0);
+  // The kernel leaves out the FLUSH of a close that reports an error of its
+  // own, and a mapping may have changed the file since.
+  if (file.fh == kWriterHandle) keeper_->Correct();
 }
 
 void PlaintextFilesystem::Read(fuse_req_t request, size_t size,

@@ -19,6 +19,7 @@ extern "C" {
 #include <charconv>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "engine/io_error.h"
@@ -27,6 +28,7 @@ namespace pellucid::fuse {
 namespace {
 
 constexpr std::chrono::seconds kAnswerPatience{3};
+constexpr std::chrono::seconds kEndPatience{1};
 
 // In place of a number, if the kernel says that nobody serves any more.
 constexpr std::string_view kHasEnded = "ended";
@@ -66,6 +68,18 @@ bool WaitUntilReadable(int fd, std::chrono::milliseconds patience) {
   _exit(0);
 }
 
+// Waits for a child that was killed: until it has gone the mount is in use. One
+// whose request the server has taken and does not answer outlives even that,
+// and is given up.
+void AwaitEnd(pid_t child) {
+  const auto deadline = std::chrono::steady_clock::now() + kEndPatience;
+  while (std::chrono::steady_clock::now() < deadline) {
+    const pid_t ended = waitpid(child, nullptr, WNOHANG);
+    if (ended > 0 || (ended < 0 && errno != EINTR)) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
 // The value of the attribute, kHasEnded, or "". A child asks, since a server
 // that is stuck would keep whoever asks waiting.
 std::string AskForServerPid(const MountTableEntry& mount) {
@@ -81,14 +95,11 @@ std::string AskForServerPid(const MountTableEntry& mount) {
   std::array<char, 32> value;
   ssize_t length = 0;
   if (child > 0) {
-    const bool has_answered = WaitUntilReadable(ends[0], kAnswerPatience);
-    if (has_answered) length = read(ends[0], value.data(), value.size());
-    kill(child, SIGKILL);
-    // One that waits for a request which the server has taken and does not
-    // answer outlives even this; it is not waited for.
-    const int flags = has_answered ? 0 : WNOHANG;
-    while (waitpid(child, nullptr, flags) < 0 && errno == EINTR) {
+    if (WaitUntilReadable(ends[0], kAnswerPatience)) {
+      length = read(ends[0], value.data(), value.size());
     }
+    kill(child, SIGKILL);
+    AwaitEnd(child);
   }
   close(ends[0]);
   if (child < 0) ThrowIoError(fork_errno, "fork");

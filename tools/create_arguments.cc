@@ -24,12 +24,6 @@ auto Text(std::string* value, const char* name) {
   return po::value(value)->value_name(name);
 }
 
-std::optional<uint32_t> ParseOptionalNumber(std::string_view option,
-                                            std::string_view text) {
-  if (text.empty()) return std::nullopt;
-  return ParseNumber(option, text);
-}
-
 // `value` if it is one of `choices`, and the first of them if it is empty.
 std::string Choice(std::string_view option, const std::string& value,
                    std::initializer_list<const char*> choices) {
@@ -146,13 +140,11 @@ void CreateArguments::AddTo(po::options_description& options) {
       ("payload-exists", po::bool_switch(&payload_exists_),
        "make only HDR, for a FILE (or block device) that is there; what is in "
        "it reads as noise until it is written anew through HDR")  //
-      ("key-file", Text(&key_file_, "KEY"),
-       "all bytes of KEY are the passphrase; - is standard input; without "
-       "it, the passphrase is asked for twice on the terminal")  //
       ("force", po::bool_switch(&force_), "overwrite existing files");
+  passphrase_.AddTo(options);
   AddFormatOptions(options);
   AddLuksOptions(options);
-  AddKdfOptions(options);
+  kdf_.AddTo(options);
 }
 
 void CreateArguments::AddFormatOptions(po::options_description& options) {
@@ -192,21 +184,6 @@ void CreateArguments::AddLuksOptions(po::options_description& options) {
       ("label", Text(&label_, "TEXT"), "of the volume (LUKS2)");
 }
 
-void CreateArguments::AddKdfOptions(po::options_description& options) {
-  options.add_options()  //
-      ("kdf", Text(&kdf_, "pbkdf2|argon2i|argon2id"),
-       "how the passphrase becomes a key; default: argon2id; LUKS1 has pbkdf2 "
-       "only")  //
-      ("iter-time", Text(&iter_time_, "MS"),
-       "how long unlocking takes on this machine; default: 2000")  //
-      ("pbkdf2-iterations", Text(&pbkdf2_iterations_, "N"),
-       "do not measure, take N iterations")                                  //
-      ("argon2-time", Text(&argon2_time_, "N"), "do not measure, N passes")  //
-      ("argon2-memory", Text(&argon2_memory_, "KIB"),
-       "memory of Argon2, in KiB")  //
-      ("argon2-cpus", Text(&argon2_cpus_, "N"), "lanes of Argon2");
-}
-
 bool CreateArguments::is_raw() const {
   return Choice("format", format_, {"qcow2", "raw"}) == "raw";
 }
@@ -224,37 +201,25 @@ CreateArguments::Encrypted CreateArguments::encrypted() const {
 }
 
 void CreateArguments::CheckLuksOptions(Encrypted encrypted) const {
-  const std::initializer_list<GivenOption> only_argon2 = {
-      {"argon2-time", !argon2_time_.empty()},
-      {"argon2-memory", !argon2_memory_.empty()},
-      {"argon2-cpus", !argon2_cpus_.empty()}};
   if (encrypted == Encrypted::kNo) {
-    constexpr std::string_view kWhy =
-        "is for encryption, not for --encryption none";
-    RefuseIfGiven({{"key-file", !key_file_.empty()},
+    const std::string passphrase = passphrase_.GivenOption();
+    const std::string kdf = kdf_.GivenOption();
+    RefuseIfGiven({{passphrase, !passphrase.empty()},
+                   {kdf, !kdf.empty()},
                    {"cipher", !cipher_.empty()},
                    {"key-size", !key_size_.empty()},
                    {"hash", !hash_.empty()},
                    {"sector-size", !sector_size_.empty()},
                    {"uuid", !uuid_.empty()},
-                   {"label", !label_.empty()},
-                   {"kdf", !kdf_.empty()},
-                   {"iter-time", !iter_time_.empty()},
-                   {"pbkdf2-iterations", !pbkdf2_iterations_.empty()}},
-                  kWhy);
-    RefuseIfGiven(only_argon2, kWhy);
-  } else if (encrypted == Encrypted::kLuks1) {
-    constexpr std::string_view kWhy = "is for --encryption luks2, not luks1";
-    RefuseIfGiven({{"label", !label_.empty()},
-                   {"sector-size", !sector_size_.empty()},
-                   {"kdf " + kdf_, !kdf_.empty() && kdf_ != "pbkdf2"}},
-                  kWhy);
-    RefuseIfGiven(only_argon2, kWhy);
-  } else if (kdf_ == "pbkdf2") {
-    RefuseIfGiven(only_argon2, "is for --kdf argon2id or argon2i, not pbkdf2");
-  } else {
-    RefuseIfGiven({{"pbkdf2-iterations", !pbkdf2_iterations_.empty()}},
-                  "is for --kdf pbkdf2, not Argon2");
+                   {"label", !label_.empty()}},
+                  "is for encryption, not for --encryption none");
+    return;
+  }
+  passphrase_.Check();
+  if (encrypted == Encrypted::kLuks1) {
+    RefuseIfGiven(
+        {{"label", !label_.empty()}, {"sector-size", !sector_size_.empty()}},
+        "is for --encryption luks2, not luks1");
   }
 }
 
@@ -348,25 +313,8 @@ luks::FormatOptions CreateArguments::ToLuksOptions(unsigned version) const {
       Choice("sector-size", sector_size_, {"512", "1024", "2048", "4096"})));
   options.uuid = uuid_;
   options.label = label_;
-  options.kdf = ToKdfCost(version);
+  options.kdf = kdf_.ToKdfCost(version, options.hash);
   return options;
-}
-
-luks::KdfCost CreateArguments::ToKdfCost(unsigned version) const {
-  luks::KdfCost cost;
-  cost.type = version == 1
-                  ? "pbkdf2"
-                  : Choice("kdf", kdf_, {"argon2id", "argon2i", "pbkdf2"});
-  cost.hash = ParseHash(hash_);
-  if (!iter_time_.empty()) {
-    cost.iter_time_ms = ParseNumber("iter-time", iter_time_);
-  }
-  cost.iterations =
-      ParseOptionalNumber("pbkdf2-iterations", pbkdf2_iterations_);
-  cost.time = ParseOptionalNumber("argon2-time", argon2_time_);
-  cost.memory_kib = ParseOptionalNumber("argon2-memory", argon2_memory_);
-  cost.cpus = ParseOptionalNumber("argon2-cpus", argon2_cpus_);
-  return cost;
 }
 
 }  // namespace pellucid::cli

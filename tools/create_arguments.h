@@ -5,6 +5,8 @@
 #include <string>
 
 #include "engine/create_image.h"
+#include "tools/kdf_arguments.h"
+#include "tools/new_passphrase.h"
 
 namespace pellucid::cli {
 
@@ -24,27 +26,26 @@ class CreateArguments {
   // for options that do not go together.
   NewImage ToNewImage(const std::string& file, const std::string& size) const;
 
-  const std::string& key_file() const { return key_file_; }
+  // Where the passphrase comes from.
+  const NewPassphraseArguments& passphrase() const { return passphrase_; }
 
  private:
   enum class Encrypted { kNo, kLuks1, kLuks2 };
 
   void AddFormatOptions(boost::program_options::options_description& options);
   void AddLuksOptions(boost::program_options::options_description& options);
-  void AddKdfOptions(boost::program_options::options_description& options);
   Encrypted encrypted() const;
   bool is_raw() const;
   void CheckLuksOptions(Encrypted encrypted) const;
   void CheckPayloadOptions(const std::string& size) const;
   qcow2::CreateOptions ToQcow2Options() const;
   luks::FormatOptions ToLuksOptions(unsigned version) const;
-  luks::KdfCost ToKdfCost(unsigned version) const;
 
   std::string format_;
   std::string encryption_;
   std::string detached_header_;
   bool payload_exists_ = false;
-  std::string key_file_;
+  NewPassphraseArguments passphrase_{""};
   bool force_ = false;
 
   std::string cluster_size_;
@@ -62,12 +63,7 @@ class CreateArguments {
   std::string sector_size_;
   std::string uuid_;
   std::string label_;
-  std::string kdf_;
-  std::string iter_time_;
-  std::string pbkdf2_iterations_;
-  std::string argon2_time_;
-  std::string argon2_memory_;
-  std::string argon2_cpus_;
+  KdfArguments kdf_;
 };
 
 }  // namespace pellucid::cli

@@ -16,7 +16,6 @@
 #include "tools/create_arguments.h"
 #include "tools/info_json.h"
 #include "tools/interrupt_watch.h"
-#include "tools/new_passphrase.h"
 
 namespace pellucid::cli {
 namespace {
@@ -99,10 +98,9 @@ int RunCreateCommand(const std::vector<std::string>& words) {
   const NewImage& wanted = creation.wanted();
   crypto::SecretBytes passphrase;
   if (wanted.luks) {
-    RefuseToOverwriteKey(wanted, arguments.key_file());
-    passphrase = GetNewPassphrase(
-        (wanted.payload_exists ? wanted.header : wanted.image).native(),
-        arguments.key_file());
+    RefuseToOverwriteKey(wanted, arguments.passphrase().key_file());
+    passphrase = arguments.passphrase().Get(
+        (wanted.payload_exists ? wanted.header : wanted.image).native());
   }
   // A limit on file sizes is an error to report, not one to die of.
   signal(SIGXFSZ, SIG_IGN);

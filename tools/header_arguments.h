@@ -31,6 +31,11 @@ class HeaderArguments {
     return arguments_.MakePassphraseSource();
   }
 
+  // As OpenArguments::uses_of_standard_input().
+  std::ptrdiff_t uses_of_standard_input() const {
+    return arguments_.uses_of_standard_input();
+  }
+
  private:
   OpenArguments arguments_;
 };

@@ -29,9 +29,8 @@ void KdfArguments::AddTo(po::options_description& options) {
   };
   options.add_options()  //
       ("kdf", text(&kdf_, "pbkdf2|argon2i|argon2id"),
-       "how the new passphrase becomes a key; default: argon2id; LUKS1 has "
-       "pbkdf2 only")                                                       //
-      ("hash", text(&hash_, "NAME"), "of pbkdf2 (LUKS2); default: sha256")  //
+       "how the passphrase becomes a key; default: argon2id; LUKS1 has "
+       "pbkdf2 only")  //
       ("iter-time", text(&iter_time_, "MS"),
        "how long unlocking takes on this machine; default: 2000")  //
       ("pbkdf2-iterations", text(&iterations_, "N"),
@@ -42,15 +41,45 @@ void KdfArguments::AddTo(po::options_description& options) {
       ("argon2-cpus", text(&argon2_cpus_, "N"), "lanes of Argon2");
 }
 
-luks::KdfCost KdfArguments::ToKdfCost(unsigned version) const {
-  if (version == 1 && !hash_.empty()) {
-    throw UsageError(
-        "--hash is for LUKS2: a LUKS1 volume has one hash for all keyslots");
-  }
+std::string KdfArguments::GivenArgon2Option() const {
+  if (!argon2_time_.empty()) return "argon2-time";
+  if (!argon2_memory_.empty()) return "argon2-memory";
+  return argon2_cpus_.empty() ? "" : "argon2-cpus";
+}
+
+std::string KdfArguments::GivenOption() const {
+  if (!kdf_.empty()) return "kdf";
+  if (!iter_time_.empty()) return "iter-time";
+  if (!iterations_.empty()) return "pbkdf2-iterations";
+  return GivenArgon2Option();
+}
+
+luks::KdfCost KdfArguments::ToKdfCost(unsigned version,
+                                      const std::string& hash) const {
+  const auto refuse = [](const std::string& option, std::string_view why) {
+    throw UsageError(fmt::format("--{} is for {}", option, why));
+  };
   luks::KdfCost cost;
   cost.type = version == 1 ? "pbkdf2" : "argon2id";
   if (!kdf_.empty()) cost.type = kdf_;
-  if (!hash_.empty()) cost.hash = hash_;
+  const bool is_argon2 = cost.type == "argon2id" || cost.type == "argon2i";
+  if (!is_argon2 && cost.type != "pbkdf2") {
+    throw UsageError(
+        fmt::format("--kdf takes argon2id, argon2i or pbkdf2, not '{}'", kdf_));
+  }
+  const std::string argon2_option = GivenArgon2Option();
+  if (version == 1 && is_argon2) {
+    refuse("kdf " + cost.type, "LUKS2: LUKS1 has pbkdf2 only");
+  }
+  if (!is_argon2 && !argon2_option.empty()) {
+    refuse(argon2_option, version == 1
+                              ? "LUKS2: LUKS1 has pbkdf2 only"
+                              : "--kdf argon2id or argon2i, not pbkdf2");
+  }
+  if (is_argon2 && !iterations_.empty()) {
+    refuse("pbkdf2-iterations", "--kdf pbkdf2, not Argon2");
+  }
+  if (!hash.empty()) cost.hash = hash;
   cost.iter_time_ms =
       ParseCost("iter-time", iter_time_).value_or(cost.iter_time_ms);
   cost.iterations = ParseCost("pbkdf2-iterations", iterations_);

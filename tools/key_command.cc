@@ -48,9 +48,10 @@ const CommandSyntax kSyntax = {
 // Everything that may be said after `pellucid key`. Not synchronised.
 struct KeyArguments {
   HeaderArguments header;
+  NewPassphraseArguments new_passphrase{"new-"};
   KdfArguments kdf;
+  std::string hash;
   std::string keyslot;
-  std::string new_key_file;
   std::string priority;
   bool force = false;
   bool json = false;
@@ -60,6 +61,8 @@ struct KeyArguments {
   std::optional<unsigned> ParseKeyslot() const;
   std::optional<luks::Priority> ParsePriority() const;
   luks::NewKeyslot ToNewKeyslot(unsigned version) const;
+  // Refuses options that mean nothing to `action`, and contradictions.
+  void CheckFor(const std::string& action) const;
 };
 
 void KeyArguments::AddTo(po::options_description& options) {
@@ -72,12 +75,11 @@ void KeyArguments::AddTo(po::options_description& options) {
       ("keyslot", text(&keyslot, "N"),
        "the keyslot to remove or to change, or to put the new passphrase "
        "into")  //
-      ("new-key-file", text(&new_key_file, "FILE"),
-       "all bytes of FILE are the new passphrase; - is standard input; "
-       "without it, it is asked for twice on the terminal")  //
       ("priority", text(&priority, "ignore|normal|prefer"),
        "when the new keyslot is tried (LUKS2): only if it is named, in turn, "
-       "or first");
+       "or first")  //
+      ("hash", text(&hash, "NAME"), "of pbkdf2 (LUKS2); default: sha256");
+  new_passphrase.AddTo(options);
   kdf.AddTo(options);
   options.add_options()  //
       ("force", po::bool_switch(&force),
@@ -105,11 +107,41 @@ std::optional<luks::Priority> KeyArguments::ParsePriority() const {
 }
 
 luks::NewKeyslot KeyArguments::ToNewKeyslot(unsigned version) const {
+  if (version == 1 && !hash.empty()) {
+    throw UsageError(
+        "--hash is for LUKS2: a LUKS1 volume has one hash for all keyslots");
+  }
   luks::NewKeyslot wanted = {.id = ParseKeyslot(),
-                             .kdf = kdf.ToKdfCost(version),
+                             .kdf = kdf.ToKdfCost(version, hash),
                              .priority = ParsePriority()};
   luks::CheckKdfCost(wanted.kdf);
   return wanted;
+}
+
+void KeyArguments::CheckFor(const std::string& action) const {
+  const auto refuse_if = [&](bool given, std::string_view option) {
+    if (!given) return;
+    throw UsageError(
+        fmt::format("--{} means nothing to `pellucid key {}`", option, action));
+  };
+  refuse_if(action != "list" && json, "json");
+  refuse_if(action != "list" && header.ToOpenOptions("").force_share,
+            "force-share");
+  refuse_if(action != "remove" && force, "force");
+  if (action == "add" || action == "change") {
+    new_passphrase.Check();
+    if (new_passphrase.key_file() == "-" &&
+        header.uses_of_standard_input() > 0) {
+      throw UsageError("standard input can be a key file once only");
+    }
+    return;
+  }
+  for (const std::string& option :
+       {new_passphrase.GivenOption(), kdf.GivenOption()}) {
+    refuse_if(!option.empty(), option);
+  }
+  refuse_if(!hash.empty(), "hash");
+  refuse_if(!priority.empty(), "priority");
 }
 
 void Say(const KeyArguments& arguments, const std::string& file,
@@ -137,6 +169,7 @@ class KeyCommand {
       : arguments_(arguments),
         opened_(OpenHeaderForWriting(arguments.header.ToOpenOptions(image))),
         editor_(opened_.header) {
+    for (const std::string& warning : opened_.warnings) Warn(warning);
     WarnAboutHeader(editor_.located());
   }
 
@@ -187,7 +220,7 @@ class KeyCommand {
   }
 
   crypto::SecretBytes NewPassphrase() const {
-    return GetNewPassphrase(name(), arguments_.new_key_file);
+    return arguments_.new_passphrase.Get(name());
   }
 
   static unsigned KeyslotOf(const luks::UnlockedVolume& volume) {
@@ -211,12 +244,17 @@ int RunKeyCommand(const std::vector<std::string>& words) {
   if (!operands) return 0;
   const std::string& action = (*operands)[0];
   const std::string& image = (*operands)[1];
+  constexpr std::array<std::string_view, 4> kActions = {"list", "add", "remove",
+                                                        "change"};
+  if (std::ranges::find(kActions, action) == kActions.end()) {
+    throw po::error(
+        fmt::format("'{}' is not list, add, remove or change", action));
+  }
+  arguments.CheckFor(action);
   if (action == "list") return List(arguments, image);
-  if (action == "add") return KeyCommand(arguments, image).Add();
-  if (action == "remove") return KeyCommand(arguments, image).Remove();
-  if (action == "change") return KeyCommand(arguments, image).Change();
-  throw po::error(
-      fmt::format("'{}' is not list, add, remove or change", action));
+  KeyCommand command(arguments, image);
+  if (action == "add") return command.Add();
+  return action == "remove" ? command.Remove() : command.Change();
 }
 
 }  // namespace pellucid::cli

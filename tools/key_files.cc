@@ -11,6 +11,7 @@
 
 #include "engine/errors.h"
 #include "engine/io_error.h"
+#include "tools/byte_size.h"
 #include "tools/file_descriptor.h"
 
 namespace pellucid::cli {
@@ -71,6 +72,17 @@ crypto::SecretBytes ReadPart(int fd, const KeyFilePart& part,
 }
 
 }  // namespace
+
+KeyFilePart ParseKeyFilePart(const std::string& prefix,
+                             const std::string& offset,
+                             const std::string& size) {
+  KeyFilePart part;
+  if (!offset.empty()) {
+    part.offset = ParseByteSize(prefix + "key-file-offset", offset);
+  }
+  if (!size.empty()) part.size = ParseByteSize(prefix + "key-file-size", size);
+  return part;
+}
 
 crypto::SecretBytes ReadKeyFile(const std::string& path,
                                 const KeyFilePart& part) {

@@ -23,6 +23,12 @@ struct KeyFilePart {
   std::optional<uint64_t> size;  // All that follows if empty.
 };
 
+// The part that the options PREFIXkey-file-offset and PREFIXkey-file-size say;
+// each is empty if it was not given. Throws UsageError.
+KeyFilePart ParseKeyFilePart(const std::string& prefix,
+                             const std::string& offset,
+                             const std::string& size);
+
 // The content of a key file, or `part` of it: any bytes, a trailing newline
 // included. "-" is standard input. Throws IoError, and UsageError for a file of
 // more than kMaxKeyFileSize or one that ends in front of or within the part.

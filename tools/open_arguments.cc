@@ -12,7 +12,6 @@
 #include <utility>
 
 #include "engine/errors.h"
-#include "tools/byte_size.h"
 #include "tools/command_line.h"
 #include "tools/kernel_keyring.h"
 #include "tools/key_files.h"
@@ -118,11 +117,8 @@ bool OpenArguments::reads_standard_input() const {
 }
 
 std::vector<OfferedSecret> OpenArguments::OfferedSecrets() const {
-  KeyFilePart part;
-  if (!key_file_offset_.empty())
-    part.offset = ParseByteSize("key-file-offset", key_file_offset_);
-  if (!key_file_size_.empty())
-    part.size = ParseByteSize("key-file-size", key_file_size_);
+  const KeyFilePart part =
+      ParseKeyFilePart("", key_file_offset_, key_file_size_);
   std::vector<OfferedSecret> secrets;
   if (!passphrase_fd_.empty()) {
     const auto fd = static_cast<int>(ParseNumber(
@@ -142,11 +138,13 @@ std::vector<OfferedSecret> OpenArguments::OfferedSecrets() const {
   return secrets;
 }
 
+std::ptrdiff_t OpenArguments::uses_of_standard_input() const {
+  return std::ranges::count(key_files_, "-") +
+         std::ranges::count(backing_key_files_, "-");
+}
+
 std::unique_ptr<PassphraseSource> OpenArguments::MakePassphraseSource() const {
-  if (std::count(key_files_.begin(), key_files_.end(), "-") +
-          std::count(backing_key_files_.begin(), backing_key_files_.end(),
-                     "-") >
-      1) {
+  if (uses_of_standard_input() > 1) {
     throw UsageError("standard input can be a key file once only");
   }
   if (key_files_.empty() && backing_key_files_.empty() &&

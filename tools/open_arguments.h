@@ -2,6 +2,7 @@
 #define PELLUCID_TOOLS_OPEN_ARGUMENTS_H_
 
 #include <boost/program_options/options_description.hpp>
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <vector>
@@ -36,14 +37,17 @@ class OpenArguments {
   // the terminal. Reads nothing before it is asked for. Throws UsageError.
   std::unique_ptr<PassphraseSource> MakePassphraseSource() const;
 
+  // How many key files are standard input. Call after parsing.
+  std::ptrdiff_t uses_of_standard_input() const;
+
  private:
+  std::vector<OfferedSecret> OfferedSecrets() const;
+
   std::string header_;
   std::string format_ = "auto";
   std::string header_format_ = "auto";
   std::string encryption_ = "auto";
   std::string snapshot_;
-  std::vector<OfferedSecret> OfferedSecrets() const;
-
   std::vector<std::string> key_files_;
   std::string key_file_offset_;
   std::string key_file_size_;

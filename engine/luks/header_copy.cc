@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <iterator>
 #include <span>
 
 #include "crypto/random_bytes.h"
 #include "engine/errors.h"
+#include "engine/luks/key_material.h"
 #include "engine/luks/luks2_json.h"
 
 namespace pellucid::luks {
@@ -54,10 +56,32 @@ void CopyLuks2(const LocatedHeader& located, uint64_t area_bytes,
   copy.size += std::min(keyslots_bytes, kMaxHeaderBytes);
 }
 
+// Bytes from the header's start on.
+struct Range {
+  uint64_t begin = 0;
+  uint64_t end = 0;
+};
+
+Range RangeOf(const HeaderCopy::Area& area) {
+  return {.begin = area.offset, .end = area.offset + area.bytes.size()};
+}
+
+// What `header` needs to open the volume, in order.
+std::vector<Range> InUse(const HeaderCopy& header) {
+  std::vector<Range> ranges = {{.begin = 0,
+                                .end = header.version == 1
+                                           ? uint64_t{kLuks1HeaderBytes}
+                                           : 2 * header.luks2.hdr_size}};
+  for (const HeaderCopy::Area& area : header.areas) {
+    ranges.push_back(RangeOf(area));
+  }
+  std::ranges::sort(ranges, {}, &Range::begin);
+  return ranges;
+}
+
 bool Overlaps(const HeaderCopy::Area& area, const HeaderCopy& header) {
-  return std::ranges::any_of(header.areas, [&](const HeaderCopy::Area& other) {
-    return area.offset < other.offset + other.bytes.size() &&
-           other.offset < area.offset + area.bytes.size();
+  return std::ranges::any_of(InUse(header), [&](const Range& other) {
+    return area.offset < other.end && other.begin < RangeOf(area).end;
   });
 }
 
@@ -78,12 +102,49 @@ void WriteLuks2(const WritableHeader& place, const HeaderCopy& copy,
   }
 }
 
+void WriteNoise(const WritableHeader& place, const Range& range) {
+  if (range.begin >= range.end) return;
+  std::vector<std::byte> noise(range.end - range.begin);
+  crypto::FillRandom(noise);
+  place.device->Write(place.offset + range.begin, noise);
+}
+
+// Puts noise over what opened the volume through `present` and is not part of
+// `copy` or of its payload.
+void EraseLeftovers(const WritableHeader& place, const HeaderCopy& copy,
+                    const HeaderCopy& present) {
+  std::vector<Range> leftovers;
+  for (const HeaderCopy::Area& area : present.areas) {
+    leftovers.push_back(RangeOf(area));
+  }
+  if (present.version == 2) {
+    // It would be found again if the first copy were damaged.
+    const uint64_t second = present.luks2.hdr_size;
+    leftovers.push_back({.begin = second, .end = second + kLuks2BinaryBytes});
+  }
+  const uint64_t end =
+      place.place == Place::kInPlace ? copy.payload_offset : place.area_bytes;
+  for (Range rest : leftovers) {
+    rest.end = std::min(rest.end, end);
+    for (const Range& kept : InUse(copy)) {
+      WriteNoise(place,
+                 {.begin = rest.begin, .end = std::min(kept.begin, rest.end)});
+      rest.begin = std::max(rest.begin, kept.end);
+    }
+    WriteNoise(place, rest);
+  }
+}
+
 }  // namespace
 
 HeaderCopy CopyHeader(const LocatedHeader& located, uint64_t area_bytes) {
   HeaderCopy copy;
   copy.version = located.header.version;
   copy.uuid = located.header.uuid;
+  if (const Digest* digest = VolumeDigest(located.header)) {
+    copy.volume_digest = digest->kdf.salt;
+    std::ranges::copy(digest->value, std::back_inserter(copy.volume_digest));
+  }
   copy.payload_offset =
       std::ranges::min(located.header.segments, {}, &Segment::offset).offset;
   if (copy.version == 1) {
@@ -135,11 +196,7 @@ void WriteHeaderCopy(const WritableHeader& place, const HeaderCopy& copy,
     WriteLuks2(place, copy, present);
   }
   if (!present) return;
-  for (HeaderCopy::Area area : present->areas) {
-    if (Overlaps(area, copy)) continue;
-    crypto::FillRandom(area.bytes);
-    place.device->Write(place.offset + area.offset, area.bytes);
-  }
+  EraseLeftovers(place, copy, *present);
   place.device->Flush();
 }
 

@@ -24,7 +24,8 @@ struct HeaderCopy {
 
   unsigned version = 1;
   std::string uuid;
-  uint64_t payload_offset = 0;  // The lowest of any segment.
+  std::vector<std::byte> volume_digest;  // With its salt: tells volume keys.
+  uint64_t payload_offset = 0;           // The lowest of any segment.
   uint64_t used = 0;        // Up to the last byte of header and key material.
   uint64_t size = 0;        // With all room for keyslots: the size of a backup.
   std::vector<Area> areas;  // Of key material.
@@ -43,7 +44,8 @@ std::optional<HeaderCopy> CopyHeaderIfReadable(const WritableHeader& place);
 // place.area_bytes. First the key material where `present`, the header that is
 // there, has none, then the rest, then the header; of LUKS2, one copy after the
 // other, newer than what is there. Then key material that only `present` had
-// becomes noise. Cut off, it can be repeated.
+// becomes noise, and a second copy of LUKS2 that stands elsewhere as well; what
+// lies in the payload of `copy` is left alone. Cut off, it can be repeated.
 void WriteHeaderCopy(const WritableHeader& place, const HeaderCopy& copy,
                      const std::optional<HeaderCopy>& present);
 

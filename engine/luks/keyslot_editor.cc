@@ -143,6 +143,13 @@ unsigned KeyslotEditor::Change(unsigned id, const SecretBytes& volume_key,
     throw UsageError(fmt::format("{}: a changed LUKS2 keyslot keeps its number",
                                  header_.file_name));
   }
+  const Digest* digest = VolumeDigest(located().header);
+  if (digest == nullptr || !digest->covers_keyslot(id)) {
+    throw UsageError(fmt::format(
+        "{}: keyslot {} is unbound: it holds another key than the volume's, "
+        "and changing it would lose that; name a keyslot that opens the volume",
+        header_.file_name, id));
+  }
   Keyslot slot = table_->Reserve(id, volume_key.size());
   slot.priority = wanted.priority.value_or(old.priority);
   Install(std::move(slot), volume_key, passphrase, wanted);

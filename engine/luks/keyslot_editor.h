@@ -46,7 +46,7 @@ class KeyslotEditor {
   // Replaces the passphrase of keyslot `id`; its old key material becomes
   // noise. LUKS2 keeps the number, and what refers to it; LUKS1 puts the new
   // passphrase into a free keyslot, wanted.id if given. Returns the number.
-  // Throws as Add() does.
+  // Throws as Add() does, and UsageError for a keyslot of another key.
   unsigned Change(unsigned id, const crypto::SecretBytes& volume_key,
                   const crypto::SecretBytes& passphrase,
                   const NewKeyslot& wanted);

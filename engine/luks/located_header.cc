@@ -134,7 +134,8 @@ bool IsLuksVolume(BlockDevice& device) {
   std::array<std::byte, 8> start{};
   ReadZeroPadded(device, 0, start);
   if (LuksVersion(start)) return true;
-  return HasSecondLuks2Copy(device) && !HasOtherSignature(device);
+  // Most disks have a signature at once; a second copy may be at nine places.
+  return !HasOtherSignature(device) && HasSecondLuks2Copy(device);
 }
 
 void CheckPayload(const LocatedHeader& located, uint64_t payload_size,

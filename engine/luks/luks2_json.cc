@@ -1,5 +1,7 @@
 #include "engine/luks/luks2_json.h"
 
+#include <algorithm>
+
 #include "crypto/base64.h"
 
 namespace pellucid::luks {
@@ -31,6 +33,26 @@ void AddKdf(const Kdf& kdf, Luks2Json& object) {
 }
 
 }  // namespace
+
+size_t JsonDepth(std::string_view text) {
+  size_t depth = 0;
+  size_t deepest = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      if (c == '\\') ++i;
+      if (c == '"') in_string = false;
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '{' || c == '[') {
+      deepest = std::max(deepest, ++depth);
+    } else if ((c == '}' || c == ']') && depth > 0) {
+      --depth;
+    }
+  }
+  return deepest;
+}
 
 // Numbers of 64 bits are strings in this format, those of 32 bits are numbers.
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <concepts>
 #include <nlohmann/json.hpp>
@@ -14,6 +15,7 @@
 #include "engine/errors.h"
 #include "engine/luks/kdf_cost.h"
 #include "engine/luks/luks1_header.h"
+#include "engine/luks/luks2_json.h"
 
 namespace pellucid::luks {
 namespace {
@@ -24,6 +26,7 @@ constexpr uint32_t kStripes = 4000;
 constexpr uint32_t kMaxKeyBytes = 512;
 constexpr size_t kMaxSaltBytes = 1024;
 constexpr size_t kMaxObjects = 32;  // Keyslots, and so on; the format's.
+constexpr size_t kMaxDepth = 32;    // json-c's, which cryptsetup reads with.
 
 // A value of the JSON and the path that led there.
 class Node {
@@ -139,8 +142,9 @@ class Node {
     unsigned id = 0;
     const auto [end, error] =
         std::from_chars(text.data(), text.data() + text.size(), id);
+    // "01" would be a second name of "1".
     if (error != std::errc() || end != text.data() + text.size() ||
-        id >= kMaxObjects) {
+        id >= kMaxObjects || text != std::to_string(id)) {
       Corrupt(fmt::format("names an object that is not a number below {}",
                           kMaxObjects));
     }
@@ -480,6 +484,12 @@ class MetadataParser {
 }  // namespace
 
 VolumeHeader ParseLuks2Metadata(std::string_view text, const Luks2Area& area) {
+  // Whoever copies such a document recurses.
+  if (JsonDepth(text) > kMaxDepth) {
+    throw CorruptImage(fmt::format(
+        "{}: the LUKS2 metadata at byte {} nests deeper than {} levels",
+        area.file_name, area.json_offset, kMaxDepth));
+  }
   const json document = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (document.is_discarded()) {
     throw CorruptImage(

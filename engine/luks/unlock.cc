@@ -4,7 +4,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
 #include <future>
+#include <new>
 #include <span>
 #include <thread>
 #include <vector>
@@ -65,8 +68,20 @@ unsigned ThreadsOf(const Keyslot& slot) {
   return static_cast<unsigned>((slot.area_key_size + digest - 1) / digest);
 }
 
+// Is `slot` no dearer than `first`, as far as their costs can be compared? A
+// derivation cannot be stopped, so that whoever opens `first` waits for it.
+bool IsNoDearer(const Kdf& slot, const Kdf& first) {
+  if (slot.type != first.type || slot.hash != first.hash) return false;
+  if (slot.type == "pbkdf2") return slot.iterations <= first.iterations;
+  const auto work = [](const Kdf& kdf) {
+    return uint64_t{kdf.time} * kdf.memory_kib / kdf.cpus;
+  };
+  return work(slot) <= work(first);
+}
+
 // How many of the first `slots` can be tried at once without getting into each
-// other's way: there are cores for them, and half the free memory. At least 1.
+// other's way: there are cores for them, and half the free memory, and none
+// takes longer than the first. At least 1.
 size_t AtOnce(std::span<const Candidate> slots) {
   const uint64_t free_kib = static_cast<uint64_t>(sysconf(_SC_AVPHYS_PAGES)) *
                             static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) / 1024;
@@ -75,7 +90,10 @@ size_t AtOnce(std::span<const Candidate> slots) {
   size_t count = 0;
   for (const Candidate& candidate : slots) {
     const unsigned threads = ThreadsOf(*candidate.slot);
-    if (threads > cores || candidate.slot->kdf.memory_kib > memory_kib) break;
+    if (threads > cores || candidate.slot->kdf.memory_kib > memory_kib ||
+        !IsNoDearer(candidate.slot->kdf, slots.front().slot->kdf)) {
+      break;
+    }
     cores -= threads;
     memory_kib -= candidate.slot->kdf.memory_kib;
     ++count;
@@ -83,15 +101,22 @@ size_t AtOnce(std::span<const Candidate> slots) {
   return std::max<size_t>(count, 1);
 }
 
-// The volume key, and the slot it is from, if `passphrase` opens one of them.
+// The volume key, and the slot it is from, if `passphrase` opens one of them. A
+// slot that this machine has no memory for goes into `too_large`; the others
+// are tried all the same.
 std::optional<UnlockedVolume> TrySlots(const LocatedHeader& located,
                                        std::span<const Candidate> slots,
-                                       const SecretBytes& passphrase) {
+                                       const SecretBytes& passphrase,
+                                       std::atomic<const Keyslot*>& too_large) {
   const auto attempt = [&](const Candidate& candidate) {
     std::optional<UnlockedVolume> volume;
-    SecretBytes key = RecoverKey(located, *candidate.slot, passphrase);
-    if (Confirms(*candidate.digest, key)) {
-      volume = {.key = std::move(key), .keyslot = candidate.slot->id};
+    try {
+      SecretBytes key = RecoverKey(located, *candidate.slot, passphrase);
+      if (Confirms(*candidate.digest, key)) {
+        volume = {.key = std::move(key), .keyslot = candidate.slot->id};
+      }
+    } catch (const std::bad_alloc&) {
+      too_large = candidate.slot;
     }
     return volume;
   };
@@ -128,15 +153,23 @@ UnlockedVolume UnlockVolume(const LocatedHeader& located,
     return {.key = std::move(*key), .keyslot = std::nullopt};
   }
   const std::vector<Candidate> slots = SlotsToTry(located, keyslot);
+  std::atomic<const Keyslot*> too_large = nullptr;
   for (unsigned attempt = 0;; ++attempt) {
     const std::optional<SecretBytes> passphrase =
         passphrases.Get(layer, attempt);
     if (!passphrase) break;
     std::optional<UnlockedVolume> volume =
-        TrySlots(located, slots, *passphrase);
+        TrySlots(located, slots, *passphrase, too_large);
     if (!volume) continue;
     passphrases.Accepted();
     return std::move(*volume);
+  }
+  if (const Keyslot* slot = too_large) {
+    throw IoError(
+        ENOMEM,
+        fmt::format("{}: keyslot {} could not be tried: its key derivation "
+                    "takes {} KiB of memory, which this machine does not give",
+                    layer, slot->id, slot->kdf.memory_kib));
   }
   throw WrongPassphrase(
       keyslot ? fmt::format("{}: wrong passphrase: it does not open keyslot {}",

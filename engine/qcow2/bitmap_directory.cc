@@ -2,12 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <array>
 
 #include "engine/big_endian.h"
 #include "engine/errors.h"
-#include "engine/qcow2/header_fields.h"
 
 namespace pellucid::qcow2 {
 namespace {
@@ -17,28 +15,6 @@ constexpr uint64_t kMaxDirectoryBytes = 64 << 20;
 constexpr uint64_t kExtensionBytes = 24;
 constexpr uint64_t kEntryBytes = 24;  // In front of extra data and name.
 
-// The data of the bitmaps extension; empty if the image has none. ReadHeader()
-// checked that extensions end within the first cluster.
-std::vector<std::byte> FindExtension(BlockDevice& file, const Header& header) {
-  std::vector<std::byte> start(std::min(file.size(), header.cluster_size()));
-  file.Read(0, start);
-  uint64_t end = start.size();
-  if (header.backing_file_offset != 0) {
-    end = std::min(end, header.backing_file_offset);
-  }
-  for (uint64_t at = header.header_length; at + 8 <= end;) {
-    const auto type = LoadBigEndian<uint32_t>(start, at);
-    const auto length = LoadBigEndian<uint32_t>(start, at + 4);
-    if (type == kEnd || length > end - at - 8) break;
-    if (type == kBitmaps) {
-      const auto data = std::span(start).subspan(at + 8, length);
-      return {data.begin(), data.end()};
-    }
-    at += 8 + (uint64_t{length} + 7) / 8 * 8;
-  }
-  return {};
-}
-
 }  // namespace
 
 BitmapDirectory ReadBitmapDirectory(BlockDevice& file,
@@ -46,7 +22,7 @@ BitmapDirectory ReadBitmapDirectory(BlockDevice& file,
                                     const Header& header) {
   BitmapDirectory directory;
   if ((header.autoclear_features & kBitmapsConsistent) == 0) return directory;
-  const std::vector<std::byte> extension = FindExtension(file, header);
+  const std::vector<std::byte>& extension = header.bitmaps_extension;
   if (extension.empty()) return directory;
   const auto corrupt = [&](const std::string& why) {
     throw CorruptImage(

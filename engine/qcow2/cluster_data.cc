@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <mutex>
 #include <utility>
 
@@ -83,7 +84,7 @@ void ClusterData::WriteInRegion(GuestOffset guest, HostOffset host,
   const uint64_t head = host.value % kSectorSize;
   const uint64_t end = (host.value + in.size()) % kSectorSize;
   if (head == 0 && end == 0) {
-    return WritePieces(guest, host, in, 0, 0, {}, &mutex);
+    return WritePieces(guest, host, in, 0, 0, {}, /*takes_locks=*/true);
   }
   // A cut sector has to stay as it was read until it is written.
   const std::lock_guard lock(mutex);
@@ -99,26 +100,30 @@ void ClusterData::WriteInRegion(GuestOffset guest, HostOffset host,
         });
   };
   WritePieces(guest, host, in, head, end == 0 ? 0 : kSectorSize - end,
-              read_stored, nullptr);
+              std::ref(read_stored), /*takes_locks=*/false);
 }
 
 void ClusterData::WriteWithRim(GuestOffset guest, HostOffset host,
                                std::span<const std::byte> in, uint64_t head,
-                               uint64_t tail, const Plaintext& rim) {
-  WritePieces(guest, host, in, head, tail, rim, nullptr);
+                               uint64_t tail, const Plaintext& rim,
+                               Access access) {
+  WritePieces(guest, host, in, head, tail, rim, access == Access::kShared);
 }
 
 void ClusterData::WritePieces(GuestOffset guest, HostOffset host,
                               std::span<const std::byte> in, uint64_t head,
                               uint64_t tail, const Plaintext& rim,
-                              std::shared_mutex* lock) {
+                              bool takes_locks) {
   const GuestOffset guest_begin = {guest.value - head};
   const HostOffset host_begin = {host.value - head};
   const uint64_t length = head + in.size() + tail;
   const uint64_t in_end = head + in.size();
   TransferBuffer buffer;
   for (uint64_t at = 0; at < length;) {
-    const size_t size = std::min<uint64_t>(length - at, TransferBuffer::kSize);
+    // Up to the end of a region, which has a lock of its own.
+    uint64_t most = TransferBuffer::kSize;
+    if (takes_locks) most -= (host_begin.value + at) % kRegionBytes;
+    const size_t size = std::min(length - at, most);
     const uint64_t end = at + size;
     const std::span<std::byte> piece = buffer.bytes().first(size);
     std::span<const std::byte> plain = piece;
@@ -141,7 +146,9 @@ void ClusterData::WritePieces(GuestOffset guest, HostOffset host,
       plain = piece;
     }
     std::unique_lock<std::shared_mutex> held;
-    if (lock != nullptr) held = std::unique_lock(*lock);
+    if (takes_locks && cipher_) {
+      held = std::unique_lock(RegionMutex(host_begin + at));
+    }
     writable_file_->Write(host_begin.value + at, plain);
     at = end;
   }

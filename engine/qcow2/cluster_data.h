@@ -42,13 +42,15 @@ class ClusterData {
   // IoError.
   void Write(GuestOffset guest, HostOffset host, std::span<const std::byte> in);
 
+  // Whether anybody else can be writing to a place, who looked it up before.
+  enum class Access { kAlone, kShared };
+
   // Writes `in` with `head` bytes in front and `tail` bytes behind it, which
-  // `rim` gives; all three together are whole sectors, of which nobody else
-  // writes any. `guest` and `host` are those of `in`. Throws IoError, and what
-  // `rim` throws.
+  // `rim` gives; all three together are whole sectors. `guest` and `host` are
+  // those of `in`. Throws IoError, and what `rim` throws.
   void WriteWithRim(GuestOffset guest, HostOffset host,
                     std::span<const std::byte> in, uint64_t head, uint64_t tail,
-                    const Plaintext& rim);
+                    const Plaintext& rim, Access access);
 
  private:
   struct alignas(64) RegionLock {
@@ -64,10 +66,11 @@ class ClusterData {
                     std::span<std::byte> out);
   void WriteInRegion(GuestOffset guest, HostOffset host,
                      std::span<const std::byte> in);
-  // `lock` is taken for each write to the file unless it is null.
+  // Takes the locks of what is written, for each write to the file, if
+  // `takes_locks` and there is a cipher.
   void WritePieces(GuestOffset guest, HostOffset host,
                    std::span<const std::byte> in, uint64_t head, uint64_t tail,
-                   const Plaintext& rim, std::shared_mutex* lock);
+                   const Plaintext& rim, bool takes_locks);
 
   BlockDevice& file_;
   WritableDevice* const writable_file_;

@@ -256,6 +256,15 @@ void ClusterMap::ChangeEntry(HostOffset table, uint64_t index,
                 std::span(words).first(entry_words_));
 }
 
+HostOffset ClusterMap::HostCluster(HostOffset table, uint64_t index,
+                                   const L2Entry& entry) const {
+  return {HostClusterOf({.at = EntryOffset(table, index),
+                         .cluster = {},
+                         .descriptor = entry.descriptor,
+                         .subclusters = entry.subclusters,
+                         .own_table = true})};
+}
+
 Mapping ClusterMap::CompressedRange(HostOffset table, uint64_t index,
                                     const L2Entry& entry) const {
   return DecodeCompressed({.at = EntryOffset(table, index),

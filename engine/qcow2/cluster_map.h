@@ -80,6 +80,10 @@ class ClusterMap {
   // Changes an entry whose slice is pinned in l2_cache().
   void ChangeEntry(HostOffset table, uint64_t index, const L2Entry& entry);
   L2Cache& l2_cache() { return cache_; }
+  // The host cluster of an entry that has one, with data in it or not. Throws
+  // CorruptImage if it is not at a multiple of the cluster.
+  HostOffset HostCluster(HostOffset table, uint64_t index,
+                         const L2Entry& entry) const;
   // The host bytes to which a compressed entry refers. Throws CorruptImage.
   Mapping CompressedRange(HostOffset table, uint64_t index,
                           const L2Entry& entry) const;

@@ -42,7 +42,8 @@ ClusterWriter::ClusterWriter(Parts parts)
                 .regions = regions_,
                 .map = parts.map,
                 .compressed = parts.compressed,
-                .users = parts.users}) {}
+                .users = parts.users,
+                .repair = std::move(parts.repair)}) {}
 
 template <typename DoStep>
 void ClusterWriter::Repeat(uint64_t length, DoStep do_step) {
@@ -84,7 +85,6 @@ uint64_t ClusterWriter::BytesInSlice(GuestOffset guest) const {
 
 ClusterWriter::Step ClusterWriter::WriteAllocating(
     GuestOffset guest, std::span<const std::byte> in) {
-  if (updates_.is_full()) return {.needs_flush = true};
   const uint64_t most =
       std::min<uint64_t>({in.size(), BytesInSlice(guest), kMaxAllocatingBytes});
   const RangeLocks::Guard guard(in_flight_, guest.value / cluster_size_,
@@ -94,6 +94,7 @@ ClusterWriter::Step ClusterWriter::WriteAllocating(
   Plan plan;
   {
     const std::lock_guard lock(updates_.mutex());
+    if (updates_.is_full()) return {.needs_flush = true};
     const auto pinned = updates_.PinEntry(place.l1_index, place.index);
     if (!pinned) return {.needs_flush = true};
     table = *pinned;
@@ -108,8 +109,12 @@ ClusterWriter::Step ClusterWriter::WriteAllocating(
   // Somebody else has allocated it meanwhile.
   if (plan.length == 0) return {};
   try {
+    const auto access = plan.allocated.count != 0
+                            ? ClusterData::Access::kAlone
+                            : ClusterData::Access::kShared;
     data_.WriteWithRim(guest, plan.host + InCluster(guest),
-                       in.first(plan.length), plan.head, plan.tail, view_);
+                       in.first(plan.length), plan.head, plan.tail, view_,
+                       access);
   } catch (...) {
     const std::lock_guard lock(updates_.mutex());
     updates_.UnpinEntry(table, place.index);
@@ -142,14 +147,18 @@ ClusterWriter::Plan ClusterWriter::MakePlan(HostOffset table, GuestOffset guest,
   const uint64_t first = PlaceOf(guest).index;
   const L2Entry first_entry = map_.ReadEntry(table, first);
   if (TargetOf(first_entry) == Target::kOwn) {
-    return PlanOwn(first_entry, guest, length);
+    const HostOffset host = map_.HostCluster(table, first, first_entry);
+    regions_.Check(host.value, cluster_size_, file_name_, "guest data");
+    return PlanOwn(host, first_entry.subclusters, guest, length);
   }
   const uint64_t in_cluster = InCluster(guest);
   const uint64_t wanted = (in_cluster + length - 1) / cluster_size_ + 1;
+  CheckOld(table, first, first_entry);
   uint64_t count = 1;
-  while (count < wanted &&
-         TargetOf(map_.ReadEntry(table, first + count)) != Target::kOwn) {
-    ++count;
+  for (; count < wanted; ++count) {
+    const L2Entry entry = map_.ReadEntry(table, first + count);
+    if (TargetOf(entry) == Target::kOwn) break;
+    CheckOld(table, first + count, entry);
   }
   Plan plan;
   plan.allocated = updates_.refcounts().Allocate(count);
@@ -168,21 +177,18 @@ ClusterWriter::Plan ClusterWriter::MakePlan(HostOffset table, GuestOffset guest,
 }
 
 // Up to the next subcluster with data, which others may be writing in place.
-ClusterWriter::Plan ClusterWriter::PlanOwn(const L2Entry& entry,
+ClusterWriter::Plan ClusterWriter::PlanOwn(HostOffset host,
+                                           uint64_t subclusters,
                                            GuestOffset guest,
                                            uint64_t length) const {
   Plan plan;
-  plan.host = {entry.descriptor & kOffsetMask};
-  if (data_file_ == nullptr) {
-    regions_.Check(plan.host.value, cluster_size_, file_name_, "guest data");
-  }
+  plan.host = host;
   plan.clusters = 1;
   const uint64_t in_cluster = InCluster(guest);
   uint64_t end = std::min(in_cluster + length, cluster_size_);
   if (extended_l2_) {
     uint64_t subcluster = in_cluster / unit_;
-    while (subcluster * unit_ < end &&
-           (entry.subclusters >> subcluster & 1) == 0) {
+    while (subcluster * unit_ < end && (subclusters >> subcluster & 1) == 0) {
       ++subcluster;
     }
     end = std::min(end, subcluster * unit_);
@@ -201,11 +207,8 @@ ClusterWriter::Plan ClusterWriter::PlanExternal(HostOffset table,
   const HostOffset host = {guest.value - in_cluster};
   const uint64_t index = PlaceOf(guest).index;
   if (extended_l2_) {
-    L2Entry entry = map_.ReadEntry(table, index);
-    entry.descriptor = host.value | kCopied;
-    Plan plan = PlanOwn(entry, guest, length);
-    plan.host = host;
-    return plan;
+    return PlanOwn(host, map_.ReadEntry(table, index).subclusters, guest,
+                   length);
   }
   const uint64_t wanted = (in_cluster + length - 1) / cluster_size_ + 1;
   uint64_t count = 1;
@@ -250,7 +253,22 @@ void ClusterWriter::Enter(HostOffset table, GuestOffset guest,
   }
 }
 
-// Lets go of what an entry referred to that has been changed.
+// Before anything is changed: what an entry refers to can be let go of.
+void ClusterWriter::CheckOld(HostOffset table, uint64_t index,
+                             const L2Entry& entry) const {
+  if (data_file_ != nullptr) return;
+  constexpr char kWhat[] = "what is freed";
+  if ((entry.descriptor & kCompressed) != 0) {
+    const Mapping range = map_.CompressedRange(table, index, entry);
+    regions_.Check(range.host.value, range.compressed_size, file_name_, kWhat);
+  } else if (HasHost(entry)) {
+    regions_.Check(map_.HostCluster(table, index, entry).value, cluster_size_,
+                   file_name_, kWhat);
+  }
+}
+
+// Lets go of what an entry referred to that has been changed. CheckOld() comes
+// first.
 void ClusterWriter::FreeOld(HostOffset table, uint64_t index,
                             const L2Entry& entry, bool punch) {
   if (data_file_ != nullptr) return;
@@ -320,11 +338,11 @@ ClusterWriter::Step ClusterWriter::ZeroSome(GuestOffset guest, uint64_t length,
 
 ClusterWriter::Step ClusterWriter::ZeroEntries(GuestOffset guest,
                                                uint64_t length, ZeroMode mode) {
-  if (updates_.is_full()) return {.needs_flush = true};
   length = std::min(length, BytesInSlice(guest));
   const RangeLocks::Guard guard(in_flight_, guest.value / cluster_size_,
                                 (guest.value + length - 1) / cluster_size_ + 1);
   const std::lock_guard lock(updates_.mutex());
+  if (updates_.is_full()) return {.needs_flush = true};
   const Place place = PlaceOf(guest);
   const auto table = updates_.PinEntry(place.l1_index, place.index);
   if (!table) return {.needs_flush = true};
@@ -361,6 +379,7 @@ void ClusterWriter::ZeroEntry(HostOffset table, GuestOffset guest,
   const bool needs_flag =
       HasBackingAt({guest.value - InCluster(guest)}) || data_file_ != nullptr;
   const bool is_own = TargetOf(old) == Target::kOwn;
+  CheckOld(table, index, old);
   L2Entry entry;
   if (length == cluster_size_) {
     const bool keep_place = mode == ZeroMode::kKeepSpace && is_own;

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -14,6 +15,7 @@
 #include "engine/qcow2/header.h"
 #include "engine/qcow2/mapping_users.h"
 #include "engine/qcow2/metadata_regions.h"
+#include "engine/qcow2/refcount_repair.h"
 #include "engine/qcow2/table_updates.h"
 #include "engine/range_locks.h"
 #include "engine/writable_device.h"
@@ -44,9 +46,10 @@ class ClusterWriter {
     MappingUsers& users;
     // The guest's view as it is now; zeros behind its end.
     ClusterData::Plaintext view;
+    std::unique_ptr<RefcountRepair> repair;  // Null unless the image is dirty.
   };
 
-  // Borrows everything. Throws CorruptImage and IoError.
+  // Borrows everything but the repair. Throws CorruptImage and IoError.
   explicit ClusterWriter(Parts parts);
 
   // See WritableDevice.
@@ -90,11 +93,13 @@ class ClusterWriter {
   Step WriteSome(GuestOffset guest, std::span<const std::byte> in);
   Step WriteAllocating(GuestOffset guest, std::span<const std::byte> in);
   Plan MakePlan(HostOffset table, GuestOffset guest, uint64_t length);
-  Plan PlanOwn(const L2Entry& entry, GuestOffset guest, uint64_t length) const;
+  Plan PlanOwn(HostOffset host, uint64_t subclusters, GuestOffset guest,
+               uint64_t length) const;
   Plan PlanExternal(HostOffset table, GuestOffset guest, uint64_t length);
   void Enter(HostOffset table, GuestOffset guest, const Plan& plan);
   Target TargetOf(const L2Entry& entry) const;
   bool HasHost(const L2Entry& entry) const;
+  void CheckOld(HostOffset table, uint64_t index, const L2Entry& entry) const;
   void FreeOld(HostOffset table, uint64_t index, const L2Entry& entry,
                bool punch);
 

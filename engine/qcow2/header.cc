@@ -168,6 +168,7 @@ class HeaderParser {
         ParseFeatureNames(data);
         break;
       case kBitmaps:
+        header_.bitmaps_extension.assign(data.begin(), data.end());
         if (data.size() >= 4) {
           header_.nb_bitmaps = LoadBigEndian<uint32_t>(data, 0);
         }

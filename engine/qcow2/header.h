@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "engine/block_device.h"
 
@@ -61,6 +62,8 @@ struct Header {
   std::string data_file;
   std::optional<CryptoHeaderPointer> crypto_header;
   uint32_t nb_bitmaps = 0;
+  // What the bitmaps extension holds, unchecked; empty without one.
+  std::vector<std::byte> bitmaps_extension;
 
   bool has(uint64_t incompatible_feature) const {
     return (incompatible_features & incompatible_feature) != 0;

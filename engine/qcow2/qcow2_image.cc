@@ -36,17 +36,6 @@ L1Table LoadL1(BlockDevice& file, const Qcow2Image::Parts& parts) {
   return ReadL1Table(file, snapshot.l1_table_offset, snapshot.l1_size);
 }
 
-// Refuses to write what could only be written wrong.
-void CheckWritable(const Qcow2Image::Parts& parts) {
-  if (parts.header.has(kDirty)) {
-    throw Unsupported(fmt::format(
-        "{}: was not closed properly (the dirty bit of header field "
-        "incompatible_features, byte 72, is set); repair its refcounts with "
-        "`qemu-img check -r all`, or open it with --read-only",
-        parts.file_name));
-  }
-}
-
 std::unique_ptr<BlockDevice> EitherOf(
     std::unique_ptr<BlockDevice> readable,
     std::unique_ptr<ResizableDevice> writable) {
@@ -87,8 +76,11 @@ Qcow2Image::Qcow2Image(Parts&& parts, const L1Table& l1)
 
 Qcow2Image::~Qcow2Image() = default;
 
-void Qcow2Image::MakeWriter(const Parts& parts, const L1Table& l1) {
-  CheckWritable(parts);
+void Qcow2Image::MakeWriter(Parts& parts, const L1Table& l1) {
+  if (parts.header.has(kDirty) && !parts.repair) {
+    parts.repair = std::make_unique<RefcountRepair>(
+        *writable_file_, file_name_, parts.header, parts.snapshots);
+  }
   users_.emplace();
   writer_ = std::make_unique<ClusterWriter>(ClusterWriter::Parts{
       .file_name = file_name_,
@@ -102,9 +94,11 @@ void Qcow2Image::MakeWriter(const Parts& parts, const L1Table& l1) {
       .data = data_,
       .compressed = compressed_,
       .users = *users_,
-      .view = [this](GuestOffset guest, std::span<std::byte> out) {
-        ReadZeroPadded(*this, guest.value, out);
-      }});
+      .view =
+          [this](GuestOffset guest, std::span<std::byte> out) {
+            ReadZeroPadded(*this, guest.value, out);
+          },
+      .repair = std::move(parts.repair)});
 }
 
 void Qcow2Image::Write(uint64_t offset, std::span<const std::byte> in) {

@@ -13,6 +13,7 @@
 #include "engine/qcow2/compressed_clusters.h"
 #include "engine/qcow2/header.h"
 #include "engine/qcow2/mapping_users.h"
+#include "engine/qcow2/refcount_repair.h"
 #include "engine/qcow2/snapshots.h"
 #include "engine/writable_device.h"
 
@@ -41,10 +42,13 @@ class Qcow2Image : public WritableDevice {
     // Null shows the clusters as they are stored. With 512-byte sectors.
     std::unique_ptr<crypto::SectorCipher> cipher;
     uint64_t l2_cache_bytes = 0;
+    // Of the file, if it is dirty and writable; made by the image if null.
+    std::unique_ptr<RefcountRepair> repair;
   };
 
-  // Checks and loads the L1 table. Changes nothing. Throws CorruptImage and
-  // IoError, and Unsupported for an image that can be read but not written.
+  // Checks and loads the L1 table. Changes nothing: what has to be repaired
+  // before an image can be written is repaired by the first change. Throws
+  // CorruptImage and IoError, and what RefcountRepair() throws.
   explicit Qcow2Image(Parts parts);
   ~Qcow2Image() override;
 
@@ -59,7 +63,7 @@ class Qcow2Image : public WritableDevice {
 
  private:
   Qcow2Image(Parts&& parts, const L1Table& l1);
-  void MakeWriter(const Parts& parts, const L1Table& l1);
+  void MakeWriter(Parts& parts, const L1Table& l1);
 
   const std::string file_name_;
   ResizableDevice* const writable_file_;       // file_, or null.

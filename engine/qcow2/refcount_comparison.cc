@@ -8,8 +8,8 @@
 #include <unordered_map>
 
 #include "engine/big_endian.h"
-#include "engine/qcow2/entry_bits.h"
 #include "engine/qcow2/snapshots.h"
+#include "engine/qcow2/table_entries.h"
 #include "engine/qcow2/table_words.h"
 
 namespace pellucid::qcow2 {
@@ -59,7 +59,7 @@ class Comparer {
     ForEachPiece(file_, table, end,
                  [&](uint64_t, std::span<const uint64_t> words) {
                    for (const uint64_t word : words) {
-                     CompareBlock(first, word & ~entry::kRefcountTableReserved);
+                     CompareBlock(first, word & ~kRefcountTableReserved);
                      first += block_entries_;
                    }
                  });
@@ -137,26 +137,17 @@ RefcountComparison CompareWithRefcounts(
   return Comparer(file, header, counts, each).Compare();
 }
 
-Findings CheckCopiedFlags(BlockDevice& file, const std::string& file_name,
-                          const Header& header,
-                          const std::vector<bool>& stored_once) {
-  Findings findings;
-  const auto check = [&](const char* table, uint64_t byte, uint64_t word,
-                         bool is_stored_once, uint64_t times) {
-    if (((word & entry::kCopied) != 0) == is_stored_once) return;
-    findings.Add(
-        [&] {
-          return fmt::format(
-              "{}: {} entry (byte {}) is {:#x}: the copied flag "
-              "(bit 63) is {}, but the refcount is {}1",
-              file_name, table, byte, word, is_stored_once ? "clear" : "set",
-              is_stored_once ? "" : "not ");
-        },
-        times);
+void ForEachWrongCopiedFlag(
+    BlockDevice& file, const Header& header,
+    const std::function<bool(uint64_t cluster)>& is_counted_once,
+    const std::function<void(const WrongCopiedFlag&)>& each) {
+  const auto check = [&](bool is_in_l1, uint64_t byte, uint64_t word,
+                         bool expected, uint64_t times) {
+    if (((word & kCopied) != 0) == expected) return;
+    each({.is_in_l1 = is_in_l1, .byte = byte, .entry = word, .times = times});
   };
-  const auto stored_once_at = [&](uint64_t offset) {
-    const uint64_t cluster = offset / header.cluster_size();
-    return cluster < stored_once.size() && stored_once[cluster];
+  const auto is_once_at = [&](uint64_t offset) {
+    return is_counted_once(offset / header.cluster_size());
   };
   // Each table once, however many L1 entries share it.
   std::unordered_map<uint64_t, uint64_t> l2_tables;
@@ -164,9 +155,9 @@ Findings CheckCopiedFlags(BlockDevice& file, const std::string& file_name,
                header.l1_table_offset + uint64_t{8} * header.l1_size,
                [&](uint64_t byte, std::span<const uint64_t> words) {
                  for (const uint64_t word : words) {
-                   const uint64_t table = word & entry::kOffset;
+                   const uint64_t table = word & kOffsetMask;
                    if (table != 0) {
-                     check("L1", byte, word, stored_once_at(table), 1);
+                     check(/*is_in_l1=*/true, byte, word, is_once_at(table), 1);
                      const bool readable = table % header.cluster_size() == 0 &&
                                            table < file.size();
                      if (readable) ++l2_tables[table];
@@ -182,14 +173,37 @@ Findings CheckCopiedFlags(BlockDevice& file, const std::string& file_name,
         [&, times = times](uint64_t byte, std::span<const uint64_t> words) {
           for (size_t i = 0; i < words.size(); i += step) {
             const uint64_t word = words[i];
-            const bool has_cluster = (word & entry::kCompressed) == 0 &&
-                                     entry::HasCluster(header, word);
-            if (!has_cluster) continue;
-            check("L2", byte + i * 8, word,
-                  external || stored_once_at(word & entry::kOffset), times);
+            if ((word & kCompressed) != 0 || !HasCluster(header, word)) {
+              continue;
+            }
+            check(/*is_in_l1=*/false, byte + i * 8, word,
+                  external || is_once_at(word & kOffsetMask), times);
           }
         });
   }
+}
+
+Findings CheckCopiedFlags(BlockDevice& file, const std::string& file_name,
+                          const Header& header,
+                          const std::vector<bool>& stored_once) {
+  Findings findings;
+  ForEachWrongCopiedFlag(
+      file, header,
+      [&](uint64_t cluster) {
+        return cluster < stored_once.size() && stored_once[cluster];
+      },
+      [&](const WrongCopiedFlag& wrong) {
+        const bool is_set = (wrong.entry & kCopied) != 0;
+        findings.Add(
+            [&] {
+              return fmt::format(
+                  "{}: {} entry (byte {}) is {:#x}: the copied flag (bit 63) "
+                  "is {}, but the refcount is {}1",
+                  file_name, wrong.is_in_l1 ? "L1" : "L2", wrong.byte,
+                  wrong.entry, is_set ? "set" : "clear", is_set ? "not " : "");
+            },
+            wrong.times);
+      });
   return findings;
 }
 

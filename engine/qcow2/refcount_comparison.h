@@ -47,6 +47,23 @@ RefcountComparison CompareWithRefcounts(
     BlockDevice& file, const Header& header, const ClusterCounts& counts,
     const std::function<void(const RefcountDifference&)>& each = {});
 
+// An entry whose copied flag (bit 63) disagrees with the refcount of what it
+// refers to.
+struct WrongCopiedFlag {
+  bool is_in_l1 = false;  // Otherwise in an L2 table.
+  uint64_t byte = 0;      // Where the entry stands in the file.
+  uint64_t entry = 0;     // Its first word.
+  uint64_t times = 0;     // How many L1 entries share the table.
+};
+
+// Calls `each` for those of the active L1 table and its L2 tables, where the
+// flag has to be set if and only if `is_counted_once(cluster)`. `each` may
+// change the entry in the file. Throws IoError.
+void ForEachWrongCopiedFlag(
+    BlockDevice& file, const Header& header,
+    const std::function<bool(uint64_t cluster)>& is_counted_once,
+    const std::function<void(const WrongCopiedFlag&)>& each);
+
 // Finds entries of the active L1 table and its L2 tables whose copied flag (bit
 // 63) disagrees with a stored refcount of 1. A flag that is set wrongly lets a
 // write change a snapshot. Throws IoError.

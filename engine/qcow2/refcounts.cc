@@ -174,10 +174,12 @@ void Refcounts::RefuseUsed(uint64_t first_cluster, uint64_t count) const {
 HostClusters Refcounts::Allocate(uint64_t wanted) {
   for (uint64_t cluster = lowest_free_;;) {
     const uint64_t number = BlockOf(cluster);
-    Block* block = Load(number);
+    const Block* const block = Load(number);
     if (block == nullptr) {
       CreateBlocks(number);
-      block = Load(number);
+      // A table that has grown leaves the place where it was.
+      cluster = lowest_free_;
+      continue;
     }
     uint64_t index = FindFree(*block, cluster % entries_per_block_);
     cluster = number * entries_per_block_ + index;
@@ -199,19 +201,29 @@ HostClusters Refcounts::Allocate(uint64_t wanted) {
 HostClusters Refcounts::AllocateExactly(uint64_t count) {
   // Runs that are too short are given back at the end, or they would be found
   // again.
-  HostClusters run = Allocate(count);
-  std::vector<HostClusters> too_short;
-  while (run.count < count) {
-    const HostClusters more = Allocate(count - run.count);
-    if (more.first == run.first + run.count) {
-      run.count += more.count;
+  std::vector<HostClusters> runs = {Allocate(count)};
+  const auto release_all = [&] {
+    for (const HostClusters& run : runs) Release(run);
+  };
+  while (runs.back().count < count) {
+    HostClusters more;
+    try {
+      more = Allocate(count - runs.back().count);
+    } catch (...) {
+      release_all();
+      throw;
+    }
+    HostClusters& last = runs.back();
+    if (more.first == last.first + last.count) {
+      last.count += more.count;
     } else {
-      too_short.push_back(run);
-      run = more;
+      runs.push_back(more);
     }
   }
-  for (const HostClusters& clusters : too_short) Release(clusters);
-  return run;
+  const HostClusters found = runs.back();
+  runs.pop_back();
+  release_all();
+  return found;
 }
 
 void Refcounts::Release(const HostClusters& clusters) {
@@ -269,6 +281,23 @@ void Refcounts::WriteNewBlocks(uint64_t first_block, uint64_t count,
     file_.Write((begin + i) * cluster_size_, block->bytes);
     blocks_[first_block + i] = std::move(block);
   }
+}
+
+void Refcounts::MakeBlockAt(
+    uint64_t number, uint64_t place,
+    const std::function<uint64_t(uint64_t cluster)>& count_of) {
+  RefuseUsed(place, 1);
+  auto block = std::make_unique<Block>();
+  block->bytes.resize(cluster_size_);
+  for (uint64_t i = 0; i < entries_per_block_; ++i) {
+    SetIn(*block, i, count_of(number * entries_per_block_ + i));
+  }
+  file_.Write(place * cluster_size_, block->bytes);
+  file_.Flush();
+  std::array<std::byte, 8> entry;
+  StoreBigEndian(entry, 0, place * cluster_size_);
+  file_.Write(table_offset_ + number * 8, entry);
+  table_[number] = place * cluster_size_;
 }
 
 void Refcounts::CreateBlocks(uint64_t number) {

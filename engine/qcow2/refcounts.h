@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -49,6 +50,21 @@ class Refcounts {
   // as Allocate() does if a block is missing.
   void Set(uint64_t cluster, uint64_t value);
   uint64_t greatest() const { return greatest_; }
+
+  // Refcount block `number` counts [number, number + 1) * clusters_per_block()
+  // clusters.
+  uint64_t clusters_per_block() const { return entries_per_block_; }
+  bool HasBlock(uint64_t number) const {
+    return number < table_.size() && table_[number] != 0;
+  }
+  bool CanHaveBlock(uint64_t number) const { return number < table_.size(); }
+  // Makes block `number`, which the table has room for but has not got, with
+  // the refcounts `counts`, in the cluster `place`, which nothing uses. Writes
+  // it, flushes, and enters it into the table. For the repair of refcounts that
+  // say nothing about `place` yet. Throws CorruptImage if `place` holds a table
+  // all the same, and IoError.
+  void MakeBlockAt(uint64_t number, uint64_t place,
+                   const std::function<uint64_t(uint64_t cluster)>& count_of);
 
   // Finds up to `wanted` (> 0) neighbouring free clusters and counts them once.
   // Prefers the lowest, so that sequential writes get neighbours. New refcount

@@ -10,7 +10,7 @@
 #include "engine/big_endian.h"
 #include "engine/errors.h"
 #include "engine/qcow2/bitmap_directory.h"
-#include "engine/qcow2/entry_bits.h"
+#include "engine/qcow2/table_entries.h"
 #include "engine/qcow2/table_ranges.h"
 #include "engine/qcow2/table_words.h"
 
@@ -154,10 +154,10 @@ class Scanner {
     const auto place = [&] {
       return fmt::format("L1 entry (byte {}) is {:#x}", byte, word);
     };
-    if ((word & entry::kL1Reserved) != 0) {
+    if ((word & kL1Reserved) != 0) {
       Corrupt(place, "reserved bits are set", times);
     }
-    const uint64_t table = word & entry::kOffset;
+    const uint64_t table = word & kOffsetMask;
     if (table == 0) return Corrupt(place, "flags without a table", times);
     const bool inside = AddBytes(table, cluster_size_, times, place);
     if (table % cluster_size_ != 0) {
@@ -196,14 +196,14 @@ class Scanner {
     const auto place = [&] {
       return fmt::format("L2 entry (byte {}) is {:#x}", byte, word);
     };
-    if ((word & entry::kCompressed) != 0) {
+    if ((word & kCompressed) != 0) {
       return AddCompressed(word, bitmap, times, place);
     }
     const bool extended = header_.has(kExtendedL2);
-    if ((word & entry::kStandardReserved) != 0) {
+    if ((word & kL2Reserved) != 0) {
       Corrupt(place, "reserved bits are set", times);
     }
-    if ((word & entry::kZero) != 0 && header_.version < 3) {
+    if ((word & kReadsAsZeros) != 0 && header_.version < 3) {
       scan_.hazards.Add([&] {
         return fmt::format(
             "{}: {}: the zero flag (bit 0) does not exist in version 2",
@@ -212,7 +212,7 @@ class Scanner {
     }
     const auto allocated = static_cast<uint32_t>(bitmap);
     const auto zero = static_cast<uint32_t>(bitmap >> 32);
-    if (!entry::HasCluster(header_, word)) {
+    if (!HasCluster(header_, word)) {
       if (extended && allocated != 0) {
         Corrupt(place, "subclusters are allocated but there is no cluster",
                 times);
@@ -226,7 +226,7 @@ class Scanner {
                                  bitmap),
                      times);
     }
-    const uint64_t cluster = word & entry::kOffset;
+    const uint64_t cluster = word & kOffsetMask;
     if (cluster % cluster_size_ != 0) {
       Corrupt(place,
               fmt::format("its cluster is not at a multiple of the {}-byte "
@@ -242,7 +242,7 @@ class Scanner {
   template <typename Place>
   void AddCompressed(uint64_t word, uint64_t bitmap, uint64_t times,
                      Place&& place) {
-    if ((word & entry::kCopied) != 0) {
+    if ((word & kCopied) != 0) {
       Corrupt(place, "a compressed cluster has the copied flag", times);
     }
     if (header_.has(kExternalDataFile)) {
@@ -259,7 +259,7 @@ class Scanner {
     }
     // "Compressed Clusters Descriptor": x = 62 - (cluster_bits - 8).
     const unsigned offset_bits = 62 - (header_.cluster_bits - 8);
-    const uint64_t descriptor = word & (entry::kCompressed - 1);
+    const uint64_t descriptor = word & (kCompressed - 1);
     const uint64_t offset = descriptor & ((uint64_t{1} << offset_bits) - 1);
     const uint64_t sectors = (descriptor >> offset_bits) + 1;
     AddBytes(offset, sectors * 512 - offset % 512, times, place);
@@ -329,8 +329,8 @@ class Scanner {
     const auto place = [&] {
       return fmt::format("bitmap table entry (byte {}) is {:#x}", byte, word);
     };
-    const uint64_t cluster = word & entry::kOffset;
-    if ((word & entry::kBitmapTableReserved) != 0 || (word & 1) != 0 ||
+    const uint64_t cluster = word & kOffsetMask;
+    if ((word & kBitmapTableReserved) != 0 || (word & 1) != 0 ||
         cluster % cluster_size_ != 0) {
       return Corrupt(place, "is not the place of a cluster", times);
     }
@@ -354,10 +354,10 @@ class Scanner {
     const auto place = [&] {
       return fmt::format("refcount table entry (byte {}) is {:#x}", byte, word);
     };
-    if ((word & entry::kRefcountTableReserved) != 0) {
+    if ((word & kRefcountTableReserved) != 0) {
       Corrupt(place, "reserved bits are set");
     }
-    const uint64_t block = word & ~entry::kRefcountTableReserved;
+    const uint64_t block = word & ~kRefcountTableReserved;
     if (block % cluster_size_ != 0) {
       return Corrupt(place, fmt::format("its block is not at a multiple of the "
                                         "{}-byte cluster",

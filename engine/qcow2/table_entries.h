@@ -3,10 +3,12 @@
 
 #include <cstdint>
 
+#include "engine/qcow2/header.h"
+
 namespace pellucid::qcow2 {
 
-// Bits of L1 and L2 entries ("L1 table entry", "Standard Cluster Descriptor"
-// and "Extended L2 Entries" in the specification).
+// Bits of table entries ("Cluster mapping", "Refcount table" and "Bitmap table"
+// in the specification).
 
 // Bits 9 to 55: where the L2 table or the cluster stands.
 inline constexpr uint64_t kOffsetMask = 0x00ff'ffff'ffff'fe00;
@@ -14,6 +16,12 @@ inline constexpr uint64_t kCompressed = uint64_t{1} << 62;
 // The refcount is exactly one: what is there may be changed in place.
 inline constexpr uint64_t kCopied = uint64_t{1} << 63;
 inline constexpr uint64_t kReadsAsZeros = 1;  // Standard L2 entries only.
+
+// What has to be zero.
+inline constexpr uint64_t kL1Reserved = 0x7f00'0000'0000'01ff;
+inline constexpr uint64_t kL2Reserved = 0x3f00'0000'0000'01fe;
+inline constexpr uint64_t kRefcountTableReserved = 0x1ff;
+inline constexpr uint64_t kBitmapTableReserved = 0xff00'0000'0000'01fe;
 
 // Extended entries: bits 0 to 31 of the bitmap say which subclusters are
 // allocated, bits 32 to 63 which read as zeros.
@@ -30,6 +38,14 @@ struct L2Entry {
   uint64_t subclusters = 0;  // The bitmap of an extended entry, else 0.
   bool operator==(const L2Entry&) const = default;
 };
+
+// Whether a standard L2 entry has a host cluster. With an external data file
+// offset 0 is a place for data too; the copied flag tells.
+inline bool HasCluster(const Header& header, uint64_t descriptor) {
+  return (descriptor & kOffsetMask) != 0 ||
+         (header.has(kExternalDataFile) && (descriptor & kCopied) != 0 &&
+          (descriptor & kReadsAsZeros) == 0);
+}
 
 }  // namespace pellucid::qcow2
 

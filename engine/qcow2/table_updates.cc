@@ -21,18 +21,20 @@ constexpr size_t kMaxSliceWrite = 256 << 10;
 
 }  // namespace
 
-TableUpdates::TableUpdates(const Parts& parts)
+TableUpdates::TableUpdates(Parts parts)
     : file_name_(parts.file_name),
       file_(parts.file),
       data_file_(parts.data_file),
       cluster_size_(parts.header.cluster_size()),
       extended_l2_(parts.header.has(kExtendedL2)),
+      incompatible_features_(parts.header.incompatible_features),
       autoclear_features_(parts.header.autoclear_features),
       version_(parts.header.version),
       regions_(parts.regions),
       map_(parts.map),
       compressed_(parts.compressed),
       users_(parts.users),
+      repair_(std::move(parts.repair)),
       refcounts_(parts.file, parts.file_name, parts.header, parts.regions) {}
 
 std::optional<HostOffset> TableUpdates::PinEntry(uint64_t l1_index,
@@ -86,8 +88,7 @@ void TableUpdates::Free(HostOffset host, uint64_t length, bool punch) {
   freed_.push_back({.host = host, .length = length, .punch = punch});
 }
 
-bool TableUpdates::is_full() {
-  const std::lock_guard lock(mutex_);
+bool TableUpdates::is_full() const {
   return refcounts_.changed_bytes() > kMaxRefcountBytes ||
          freed_.size() > kMaxFreed ||
          map_.l2_cache().changed_slices() >
@@ -97,16 +98,36 @@ bool TableUpdates::is_full() {
 void TableUpdates::Prepare() {
   const std::lock_guard lock(commit_mutex_);
   if (prepared_) return;
+  if (repair_) {
+    const std::lock_guard tables_lock(mutex_);
+    repair_->Apply(file_, refcounts_, map_);
+  }
+  WriteFeatures();
+  repair_.reset();
+  prepared_.store(true, std::memory_order_release);
+}
+
+void TableUpdates::WriteFeatures() {
+  // Version 2 has no such fields.
+  if (version_ < 3) return;
+  const uint64_t incompatible = incompatible_features_ & ~kDirty;
   // Bitmaps are not kept up to date here, and of other bits nobody knows what
   // would be.
-  const uint64_t kept = autoclear_features_ & kRawExternalData;
-  if (version_ >= 3 && kept != autoclear_features_) {
-    std::array<std::byte, 8> field;
-    StoreBigEndian(field, 0, kept);
-    file_.Write(kAutoclearFeatures.byte, field);
-    file_.Flush();
+  const uint64_t autoclear = autoclear_features_ & kRawExternalData;
+  if (incompatible == incompatible_features_ &&
+      autoclear == autoclear_features_) {
+    return;
   }
-  prepared_.store(true, std::memory_order_release);
+  // The autoclear bits first: the dirty bit is all that asks for another
+  // repair.
+  std::array<std::byte, 8> field;
+  StoreBigEndian(field, 0, autoclear);
+  file_.Write(kAutoclearFeatures.byte, field);
+  if (incompatible != incompatible_features_) {
+    StoreBigEndian(field, 0, incompatible);
+    file_.Write(kIncompatibleFeatures.byte, field);
+  }
+  file_.Flush();
 }
 
 void TableUpdates::Flush() {

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -14,6 +15,7 @@
 #include "engine/qcow2/header.h"
 #include "engine/qcow2/mapping_users.h"
 #include "engine/qcow2/metadata_regions.h"
+#include "engine/qcow2/refcount_repair.h"
 #include "engine/qcow2/refcounts.h"
 #include "engine/writable_device.h"
 
@@ -37,10 +39,11 @@ class TableUpdates {
     ClusterMap& map;
     CompressedClusters& compressed;
     MappingUsers& users;
+    std::unique_ptr<RefcountRepair> repair;  // Null unless the image is dirty.
   };
 
-  // Borrows everything. Throws as Refcounts() does.
-  explicit TableUpdates(const Parts& parts);
+  // Borrows everything but the repair. Throws as Refcounts() does.
+  explicit TableUpdates(Parts parts);
 
   // Protects the tables' changes and the refcounts. Held across reading tables
   // that are not in memory, and across the making of new ones, because nobody
@@ -62,14 +65,16 @@ class TableUpdates {
   // to the host.
   void Free(HostOffset host, uint64_t length, bool punch);
 
+  // True if so much has gathered that a Flush() should come first.
+  bool is_full() const;
+
   // Without mutex():
 
-  // True if so much has gathered that a Flush() should come first.
-  bool is_full();
-
-  // Says in the header, durably, that the image is being changed: clears the
-  // autoclear bits that we do not maintain. To be called before each change;
-  // does something only the first time. Throws IoError.
+  // Makes the image one that can be changed: repairs the refcounts if it was
+  // dirty, and then says so in the header, durably; clears the autoclear bits
+  // that we do not maintain. To be called before each change, and before
+  // anything is allocated; does something only the first time. Throws
+  // CorruptImage and IoError.
   void PrepareForChanges() {
     if (!prepared_.load(std::memory_order_acquire)) Prepare();
   }
@@ -94,6 +99,7 @@ class TableUpdates {
   };
 
   void Prepare();
+  void WriteFeatures();
   HostOffset MakeTable(uint64_t l1_index, HostOffset shared);
   void Commit();
   Batch TakeBatch();
@@ -110,6 +116,7 @@ class TableUpdates {
   ResizableDevice* const data_file_;
   const uint64_t cluster_size_;
   const bool extended_l2_;
+  const uint64_t incompatible_features_;
   const uint64_t autoclear_features_;
   const uint32_t version_;
   MetadataRegions& regions_;
@@ -123,6 +130,7 @@ class TableUpdates {
   std::atomic<uint64_t> requested_ = 0;  // Calls of Flush() until now.
   uint64_t covered_ = 0;  // Guarded by commit_mutex_: of those, the finished.
   std::atomic<bool> prepared_ = false;
+  std::unique_ptr<RefcountRepair> repair_;  // Guarded by commit_mutex_.
 
   std::mutex mutex_;
   // Guarded by mutex_:

@@ -115,7 +115,10 @@ class KeyslotEditorTest : public ::testing::TestWithParam<unsigned> {
 
   // Does cryptsetup open the volume with that passphrase?
   int CryptsetupOpens(const std::string& passphrase) {
-    WriteHostFile(folder_ / "volume", device_.bytes());
+    return CryptsetupOpens(device_.bytes(), passphrase);
+  }
+  int CryptsetupOpens(const Bytes& volume, const std::string& passphrase) {
+    WriteHostFile(folder_ / "volume", volume);
     WriteHostFile(folder_ / "key", passphrase);
     RunTool({"cryptsetup", "luksDump", folder_ / "volume"});
     return RunProgram({"cryptsetup", "open", "--test-passphrase", "--key-file",
@@ -369,6 +372,29 @@ TEST_P(Luks2KeyslotEditorTest, UnknownFieldsAndTokensAreKept) {
   EXPECT_EQ(json["unheard_of"]["a"], Luks2Json({1, 2, 3}));
   EXPECT_EQ(json["digests"]["0"]["keyslots"], Luks2Json({"0"}));
   EXPECT_FALSE(json["keyslots"].contains("1"));
+}
+
+TEST_P(Luks2KeyslotEditorTest, KeyslotOfAnotherKeyCanBeRemovedButNotChanged) {
+  WriteHostFile(folder_ / "volume", device_.bytes());
+  WriteHostFile(folder_ / "unbound", "unbound");
+  RunTool({"cryptsetup", "luksAddKey", "--unbound", "--key-slot", "5",
+           "--key-size", "256", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations",
+           "1000", folder_ / "volume", folder_ / "unbound"});
+  RecordingDevice changed(ReadHostFile(folder_ / "volume"));
+  WritableHeader header = Header();
+  header.device = &changed;
+  KeyslotEditor editor(header);
+  EXPECT_THAT(ThrownText<UsageError>(
+                  [&] { editor.Change(5, key_, Secret("new"), Wanted()); }),
+              HasSubstr("keyslot 5 is unbound"));
+  EXPECT_TRUE(changed.events().empty());
+  // It is not counted among those that open the volume either.
+  editor.Remove(1, /*force=*/false);
+  EXPECT_THAT(ThrownText<UsageError>([&] { editor.Remove(0, false); }),
+              HasSubstr("the last one"));
+  editor.Remove(5, /*force=*/false);
+  EXPECT_TRUE(Opens(changed, "old"));
+  EXPECT_EQ(CryptsetupOpens(changed.bytes(), "old"), 0);
 }
 
 TEST_P(Luks2KeyslotEditorTest, PriorityIsKeptByAChange) {

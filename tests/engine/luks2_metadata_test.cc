@@ -334,6 +334,40 @@ TEST(Luks2Metadata, DeepAndWideJsonEndsSoon) {
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60));
 }
 
+// Fields that nobody knows are kept, and whatever copies them recurses.
+TEST(Luks2Metadata, NestingEndsAt32Levels) {
+  const auto nested = [](size_t levels) {
+    json document = ValidDocument();
+    json value = "brackets in a text [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[ \\\"[[";
+    for (size_t i = 0; i < levels; ++i) {
+      value = i % 2 == 0 ? json{{"in", value}} : json::array({value});
+    }
+    document["unheard_of"] = value;
+    return document.dump();
+  };
+  EXPECT_NO_THROW(ParseLuks2Metadata(nested(31), kArea));
+  EXPECT_THAT(
+      ThrownText<CorruptImage>([&] { ParseLuks2Metadata(nested(32), kArea); }),
+      HasSubstr("disk.img: the LUKS2 metadata at byte 4096 nests deeper than "
+                "32 levels"));
+}
+
+// A second spelling of a number would be a second keyslot of that number.
+TEST(Luks2Metadata, NumbersHaveOneSpelling) {
+  for (const char* spelling : {"07", "+7", " 7", "7 ", "0x7", ""}) {
+    json document = ValidDocument();
+    document["keyslots"][spelling] = document["keyslots"]["7"];
+    EXPECT_THAT(ThrownText<CorruptImage>([&] { Parse(document); }),
+                HasSubstr("names an object that is not a number below 32"))
+        << spelling;
+    document = ValidDocument();
+    document["digests"]["0"]["keyslots"] = {"0", spelling};
+    EXPECT_THAT(ThrownText<CorruptImage>([&] { Parse(document); }),
+                HasSubstr("names an object that is not a number below 32"))
+        << spelling;
+  }
+}
+
 // Flips bytes of the text: an error or a header, nothing else.
 TEST(Luks2Metadata, NoFlippedByteDoesHarm) {
   const std::string valid = ValidDocument().dump();

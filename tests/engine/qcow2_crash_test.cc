@@ -5,6 +5,7 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "engine/qcow2/refcount_comparison.h"
@@ -24,6 +25,7 @@ struct Workload {
   uint64_t base_size = 0;    // Of a backing image; 0: none.
   bool has_content = false;  // QEMU wrote to it before.
   bool has_compressed = false;
+  std::string external_data = "";  // data_file_raw: on, off; "": in the image.
   int snapshots = 0;
   std::function<void(ModelledImage& image, std::mt19937_64& random)> run;
 };
@@ -81,6 +83,26 @@ void Reopening(ModelledImage& image, std::mt19937_64& random) {
     SmallAndUnaligned(image, random);
     image.Reopen();
   }
+}
+
+// Sectors of the same clusters, and fsyncs that overlap.
+void ThreeThreads(ModelledImage& image, std::mt19937_64&) {
+  std::vector<std::thread> threads;
+  for (uint64_t thread = 0; thread < 3; ++thread) {
+    threads.emplace_back([&image, thread] {
+      std::mt19937_64 random(thread);
+      for (int i = 0; i < 80; ++i) {
+        const uint64_t sector = random() % (image.sectors() / 3) * 3 + thread;
+        if (random() % 8 == 0) {
+          image.WriteZeroes(sector, 1, ZeroMode::kFreeSpace);
+        } else {
+          image.Write(sector, 1);
+        }
+        if (random() % 16 == 0) image.Flush();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
 }
 
 QemuImage Image(uint64_t cluster_size, uint64_t virtual_size,
@@ -187,6 +209,24 @@ std::vector<Workload> Workloads() {
        .image = Image(4096, kMiddle, "none", {"lazy_refcounts=on"}),
        .has_content = true,
        .run = DiscardAndReuse},
+      {.name = "ExternalData",
+       .image = Image(4096, kMiddle),
+       .has_content = true,
+       .external_data = "off",
+       .run = DiscardAndReuse},
+      {.name = "RawExternalData",
+       .image = Image(4096, kMiddle),
+       .has_content = true,
+       .external_data = "on",
+       .run = DiscardAndReuse},
+      {.name = "ThreeThreads",
+       .image = Image(4096, kMiddle),
+       .has_content = true,
+       .snapshots = 1,
+       .run = ThreeThreads},
+      {.name = "ThreeThreadsEncrypted",
+       .image = Image(16384, kMiddle, "luks"),
+       .run = ThreeThreads},
       {.name = "Reopening", .image = Image(512, kSmall), .run = Reopening},
   };
 }
@@ -205,6 +245,11 @@ class Qcow2CrashTest : public ::testing::TestWithParam<Workload> {
       images_.Write("base.qcow2",
                     ScatteredWrites(images_, workload.base_size, 65536, 30, 4));
       image.backing = "base.qcow2";
+    }
+    if (!workload.external_data.empty()) {
+      image.more_options.push_back("data_file=" +
+                                   images_.path("data").native());
+      image.more_options.push_back("data_file_raw=" + workload.external_data);
     }
     images_.Create(image);
     if (workload.has_compressed) {

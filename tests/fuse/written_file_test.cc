@@ -208,6 +208,20 @@ TEST_P(WrittenFileTest, BufferedWritesBehindTheEndFailAtLastAndLeaveNoTrace) {
   EXPECT_EQ(EndByUnmount(), 0) << Log();
 }
 
+TEST_P(WrittenFileTest, CloseThatFailsBehindTheEndRestoresTheSize) {
+  MountDisk();
+  const int fd = open(disk().c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
+  const bool is_put_off = write(fd, "x", 1) == 1;
+  EXPECT_EQ(close(fd), is_put_off ? -1 : 0);
+  EXPECT_EQ(errno, ENOSPC);
+  // The kernel does not wait for this.
+  for (int i = 0; i < 100 && FileSize() != static_cast<off_t>(kSize); ++i) {
+    usleep(20'000);
+  }
+  EXPECT_EQ(FileSize(), static_cast<off_t>(kSize));
+  EXPECT_EQ(EndByUnmount(), 0) << Log();
+}
+
 TEST_P(WrittenFileTest, MappingsAreWritten) {
   MountDisk();
   {

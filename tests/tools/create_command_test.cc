@@ -268,6 +268,19 @@ TEST_F(CreateCommandTest, TheSizeCanComeFromTheBackingFile) {
   EXPECT_EQ(Info({"over-luks.qcow2"}).at("virtual_size"), 1 << 20);
 }
 
+TEST_F(CreateCommandTest, ThePassphraseIsAPartOfAFileOrALineOfADescriptor) {
+  KeyFile(fmt::format("{}\nnot this", kPassphrase), "line");
+  KeyFile(fmt::format("xx{}yy", kPassphrase), "parts");
+  MustCreate({"--key-file", "parts", "--key-file-offset", "2",
+              "--key-file-size", std::to_string(kPassphrase.size()),
+              "--pbkdf2-iterations", "1000", "parts.qcow2", "1M"});
+  EXPECT_EQ(Export({"--key-file", "key", "parts.qcow2"}).size(), 1U << 20);
+  Run({"sh", "-c", "exec \"$0\" \"$@\" 9< line", PELLUCID_PROGRAM, "create",
+       "--passphrase-fd", "9", "--pbkdf2-iterations", "1000", "line.qcow2",
+       "1M"});
+  EXPECT_EQ(Export({"--key-file", "key", "line.qcow2"}).size(), 1U << 20);
+}
+
 TEST_F(CreateCommandTest, JsonIsThatOfInfo) {
   const std::string out = MustCreate(
       Words{"--json", "--detached-header", "hdr", "new", "1M"} + kFastArgon2);

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <vector>
@@ -143,6 +144,29 @@ TEST_P(HeaderCommandTest, HeaderOfAnotherVolumeNeedsForce) {
   EXPECT_NE(ReadHostFile(volume_.HeaderFile()), before);
 }
 
+// As an old backup after a reencryption: the same UUID, another volume key.
+TEST_P(HeaderCommandTest, HeaderOfAnotherVolumeKeyNeedsForce) {
+  if (LuksVersionOf(GetParam()) == 1) {
+    // One bit of the digest (byte 112) is another key.
+    MustSucceed(Header("backup", File("backup")));
+    Bytes backup = ReadHostFile(File("backup"));
+    backup[112] ^= std::byte{1};
+    WriteHostFile(File("backup"), backup);
+  } else {
+    const std::string uuid = nlohmann::json::parse(
+        volume_.MustRun({"key", "list", "--json"}))["uuid"];
+    MustSucceed(
+        RunPellucid({"create", "--format", "raw", "--uuid", uuid, "--key-file",
+                     volume_.KeyFile("old"), "--kdf", "pbkdf2",
+                     "--pbkdf2-iterations", "1000", File("backup"), "1M"}));
+  }
+  const Bytes before = ReadHostFile(volume_.HeaderFile());
+  const ProgramResult refused = Header("restore", File("backup"));
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("for another volume key"));
+  EXPECT_EQ(ReadHostFile(volume_.HeaderFile()), before);
+}
+
 TEST_P(HeaderCommandTest, WhatIsNoHeaderIsNotRestored) {
   WriteHostFile(File("noise"), Noise(1 << 20, 9));
   EXPECT_EQ(Header("restore", File("noise"), {"--force"}).exit_code, 2);
@@ -221,6 +245,24 @@ TEST_P(RawHeaderCommandTest, HeaderForDetachedUseHasNoRoomInTheImage) {
     EXPECT_THAT(refused.err, HasSubstr("made for detached use"));
   }
   EXPECT_EQ(ReadHostFile(File("image")), before);
+}
+
+// Somebody's file that was named by mistake.
+TEST_P(RawHeaderCommandTest, WhatIsRefusedAsATargetKeepsItsSize) {
+  MustSucceed(Header("backup", File("backup")));
+  const Bytes letter = Noise(5000, 3);
+  WriteHostFile(File("letter"), letter);
+  const ProgramResult refused =
+      RunPellucid({"header", "restore", "--header", File("letter"),
+                   File("image"), File("backup")});
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("neither zeros nor"));
+  EXPECT_EQ(ReadHostFile(File("letter")), letter);
+  // An empty file is a place for a header.
+  WriteHostFile(File("letter"), "");
+  MustSucceed(RunPellucid({"header", "restore", "--header", File("letter"),
+                           File("image"), File("backup")}));
+  EXPECT_EQ(fs::file_size(File("letter")), fs::file_size(File("backup")));
 }
 
 INSTANTIATE_TEST_SUITE_P(Raw, RawHeaderCommandTest,

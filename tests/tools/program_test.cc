@@ -59,7 +59,8 @@ std::string ManualPage() {
                                        .parent_path() /
                                    "packaging" / "pellucid.1");
   std::string text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  // roff writes a hyphen that may be copied as \-.
+  // roff changes fonts by \fB and writes a hyphen that may be copied as \-.
+  text = std::regex_replace(text, std::regex("\\\\f[BIR]"), "");
   text.erase(std::remove(text.begin(), text.end(), '\\'), text.end());
   return text;
 }

@@ -1,6 +1,6 @@
-// Every cipher, mode, IV generator and hash that qemu-img has, both ways:
-// images that qemu-img made are read by us, and in volumes that we made QEMU
-// writes what we read.
+// Every cipher, mode, IV generator and hash that qemu-img has, with each other
+// and both ways: images that qemu-img made are read by us, and in volumes that
+// we made QEMU writes what we read.
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -12,7 +12,9 @@
 #include <string>
 #include <vector>
 
+#include "engine/open_image.h"
 #include "tests/tools/encrypted_image_fixture.h"
+#include "tools/key_files.h"
 
 namespace pellucid {
 namespace {
@@ -80,10 +82,6 @@ struct Combination {
 };
 
 void PrintTo(const CipherAlg& alg, std::ostream* out) { *out << alg.name; }
-void PrintTo(const Combination& combination, std::ostream* out) {
-  *out << combination.QemuOptions("");
-}
-
 // All IV generators for one cipher in one mode; the hashes of the header take
 // turns.
 std::vector<Combination> Combinations(const CipherAlg& alg,
@@ -101,40 +99,76 @@ std::vector<Combination> Combinations(const CipherAlg& alg,
 }
 
 class MadeByQemuTest : public EncryptedImageTest,
-                       public testing::WithParamInterface<Combination> {};
+                       public testing::WithParamInterface<CipherAlg> {
+ protected:
+  static constexpr size_t kSize = 64 << 10;
 
-TEST_P(MadeByQemuTest, IsRead) {
-  MakeImage("disk.qcow2",
-            "encrypt.format=luks," + GetParam().QemuOptions("encrypt."));
-  const ProgramResult result = RunPellucid(
-      {"export", "--key-file", KeyFile(), "disk.qcow2", "copy.raw"});
-  ASSERT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_TRUE(ReadHostFile(folder_ / "copy.raw") == Plaintext());
-}
-
-// qemu-img takes seconds for each image, so here each cipher, mode, IV
-// generator and hash comes once or twice only; the other suite has them all
-// with each other.
-std::vector<Combination> SomeOfEach() {
-  std::vector<Combination> chosen;
-  for (size_t i = 0; i < kCipherAlgs.size(); ++i) {
-    const CipherAlg& alg = kCipherAlgs[i];
-    std::string mode = kModes[i % kModes.size()];
-    if (alg.key_bits == 192) mode = "xts";
-    chosen.push_back({alg, mode, i % 2 == 0 ? "plain64" : "plain", "",
-                      kHashes[i % kHashes.size()]});
+  MadeByQemuTest() {
+    KeyFile();
+    WriteHostFile(folder_ / "source", source_);
   }
-  chosen.push_back({kCipherAlgs[0], "cbc", "essiv", "md5", "sha256"});
-  chosen.push_back({kCipherAlgs[2], "cbc", "essiv", "sha256", "sha1"});
-  return chosen;
+
+  // A volume with the source in it, if qemu-img can make it: as QEMU's own
+  // format, or inside qcow2.
+  bool QemuMakes(const Combination& combination, bool qcow2) {
+    const std::string options =
+        qcow2 ? "encrypt.format=luks,encrypt.key-secret=s," +
+                    combination.QemuOptions("encrypt.")
+              : "key-secret=s," + combination.QemuOptions("");
+    return RunProgram(
+               {"env", "LD_PRELOAD=" PELLUCID_FAST_CPU_CLOCK, "qemu-img",
+                "convert", "-f", "raw", "-O", qcow2 ? "qcow2" : "luks",
+                "--object",
+                fmt::format("secret,id=s,file={}", (folder_ / "key").native()),
+                "-o", options, "source", "volume"},
+               "", folder_.path())
+               .exit_code == 0;
+  }
+
+  void ExpectWeReadIt() {
+    OpenOptions options;
+    options.image = folder_ / "volume";
+    cli::KeyFiles key({folder_ / "key"});
+    const OpenedImage image = OpenImage(options, key);
+    ASSERT_EQ(image.device->size(), kSize);
+    Bytes content(kSize);
+    image.device->Read(0, content);
+    EXPECT_TRUE(content == source_);
+  }
+
+  const Bytes source_ = Noise(kSize, 7);
+};
+
+TEST_P(MadeByQemuTest, IsReadInEveryModeWithEveryIvAndHash) {
+  int done = 0;
+  for (const char* mode : kModes) {
+    for (Combination combination : Combinations(GetParam(), mode)) {
+      // It takes a second to abort; the other suite does it once.
+      if (combination.AbortsQemu()) continue;
+      bool made = false;
+      for (const char* hash : kHashes) {
+        combination.hash = hash;
+        SCOPED_TRACE(combination.QemuOptions(""));
+        const bool made_with_hash = QemuMakes(combination, /*qcow2=*/false);
+        if (hash == kHashes.front()) made = made_with_hash;
+        // Whether it can does not depend on the header's hash.
+        ASSERT_EQ(made_with_hash, made);
+        if (!made) break;
+        ASSERT_NO_FATAL_FAILURE(ExpectWeReadIt());
+      }
+      if (!made) continue;
+      SCOPED_TRACE(combination.QemuOptions("encrypt."));
+      ASSERT_TRUE(QemuMakes(combination, /*qcow2=*/true));
+      ASSERT_NO_FATAL_FAILURE(ExpectWeReadIt());
+      ++done;
+    }
+  }
+  EXPECT_GE(done, GetParam().least);
 }
 
-INSTANTIATE_TEST_SUITE_P(SomeOfEach, MadeByQemuTest,
-                         testing::ValuesIn(SomeOfEach()), [](const auto& info) {
-                           return TestName(fmt::format(
-                               "{}_{}_{}_{}_{}", info.param.alg.name,
-                               info.param.mode, info.param.ivgen,
-                               info.param.ivgen_hash, info.param.hash));
+INSTANTIATE_TEST_SUITE_P(Ciphers, MadeByQemuTest,
+                         testing::ValuesIn(kCipherAlgs), [](const auto& info) {
+                           return TestName(info.param.name);
                          });
 
 class WrittenByQemuTest : public EncryptedImageTest,
@@ -152,11 +186,11 @@ class WrittenByQemuTest : public EncryptedImageTest,
   }
 
   bool QemuMakes(const Combination& combination) {
-    return RunProgram(
-               {"qemu-img", "create", "-q", "-f", "luks", "--object", Secret(),
-                "-o", "key-secret=s," + combination.QemuOptions(""),
-                "qemu.luks", "64K"},
-               "", folder_.path())
+    return RunProgram({"env", "LD_PRELOAD=" PELLUCID_FAST_CPU_CLOCK, "qemu-img",
+                       "create", "-q", "-f", "luks", "--object", Secret(), "-o",
+                       "key-secret=s," + combination.QemuOptions(""),
+                       "qemu.luks", "64K"},
+                      "", folder_.path())
                .exit_code == 0;
   }
 

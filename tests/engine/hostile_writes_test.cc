@@ -1,0 +1,177 @@
+// Images whose tables call the image's own metadata guest data: changing that
+// data would destroy the image, so the change is refused and nothing happens.
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "engine/errors.h"
+#include "tests/engine/qemu_images_fixture.h"
+#include "tests/engine/thrown_text.h"
+#include "tests/engine/writable_image_fixture.h"
+
+namespace pellucid {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr uint64_t kOffset = 0x00ff'ffff'ffff'fe00;
+constexpr uint64_t kCopied = uint64_t{1} << 63;
+constexpr uint64_t kCompressed = uint64_t{1} << 62;
+constexpr uint64_t kZero = 1;
+constexpr uint64_t kCluster = 4096;
+
+class HostileWritesTest : public ::testing::Test {
+ protected:
+  HostileWritesTest() {
+    images_.Create({.name = "disk.qcow2",
+                    .encryption = "none",
+                    .cluster_size = kCluster,
+                    .virtual_size = 1 << 20,
+                    .more_options = {},
+                    .backing = ""});
+    images_.Write("disk.qcow2", {"write -q -P 7 0 50k"});
+    good_ = ReadHostFile(images_.path("disk.qcow2"));
+    l1_ = LoadNumber(good_, 40, 8);
+    l2_ = LoadNumber(good_, l1_, 8) & kOffset;
+    refcount_table_ = LoadNumber(good_, 48, 8);
+    refcount_block_ = LoadNumber(good_, refcount_table_, 8);
+  }
+
+  // The image with `entry` as the first L2 entry.
+  void SetEntry(uint64_t entry) {
+    Bytes image = good_;
+    StoreNumber(image, l2_, 8, entry);
+    WriteHostFile(images_.path("disk.qcow2"), image);
+  }
+
+  // Each change of the first cluster is refused, also when it is flushed and
+  // something else is written afterwards; what is at `metadata` stays.
+  void ExpectRefused(uint64_t metadata) {
+    const ImageInMemory image(images_, "disk.qcow2");
+    const std::vector<std::function<void(WritableDevice&)>> changes = {
+        [](WritableDevice& disk) { disk.Write(0, Noise(kCluster, 1)); },
+        [](WritableDevice& disk) { disk.Write(100, Noise(300, 1)); },
+        [](WritableDevice& disk) {
+          disk.WriteZeroes(0, kCluster, ZeroMode::kFreeSpace);
+        },
+        [](WritableDevice& disk) {
+          disk.WriteZeroes(0, kCluster, ZeroMode::kKeepSpace);
+        }};
+    for (size_t i = 0; i < changes.size(); ++i) {
+      SCOPED_TRACE(i);
+      CrashDisks disks(image.files());
+      const auto disk = image.Open(disks);
+      EXPECT_THROW(changes[i](*disk), CorruptImage);
+      disk->Flush();
+      EXPECT_EQ(disks.contents(), image.files());
+      // Nothing of it has become free.
+      disk->Write(600 << 10, Noise(200 << 10, 2));
+      disk->Flush();
+      const Bytes& now = disks.contents()[0];
+      const auto same = [&](uint64_t begin, uint64_t length) {
+        const auto at = static_cast<ptrdiff_t>(begin);
+        return std::equal(now.begin() + at,
+                          now.begin() + at + static_cast<ptrdiff_t>(length),
+                          image.files()[0].begin() + at);
+      };
+      EXPECT_TRUE(same(0, 512));
+      // The first entries of tables stay what they were.
+      EXPECT_TRUE(same(metadata, metadata == refcount_block_ ? 2 : 8));
+    }
+  }
+
+  QemuImages images_;
+  Bytes good_;
+  uint64_t l1_ = 0;
+  uint64_t l2_ = 0;
+  uint64_t refcount_table_ = 0;
+  uint64_t refcount_block_ = 0;
+};
+
+TEST_F(HostileWritesTest, EntryThatRefersToATable) {
+  for (const uint64_t table : {l1_, l2_, refcount_table_, refcount_block_}) {
+    for (const uint64_t flags : {kCopied, uint64_t{0}}) {
+      SCOPED_TRACE(fmt::format("{:#x} with {:#x}", table, flags));
+      SetEntry(table | flags);
+      ExpectRefused(table);
+    }
+  }
+}
+
+TEST_F(HostileWritesTest, CompressedEntryThatRefersToTheHeaderOrATable) {
+  for (const uint64_t place : {uint64_t{0}, uint64_t{512}, l1_, l2_}) {
+    SCOPED_TRACE(place);
+    SetEntry(kCompressed | place);
+    ExpectRefused(place);
+  }
+}
+
+TEST_F(HostileWritesTest, ZeroClusterWhosePlaceIsATable) {
+  for (const uint64_t flags : {kCopied | kZero, kZero}) {
+    SetEntry(refcount_block_ | flags);
+    const ImageInMemory image(images_, "disk.qcow2");
+    CrashDisks disks(image.files());
+    const auto disk = image.Open(disks);
+    EXPECT_THAT(ThrownText<CorruptImage>([&] { disk->Write(5, Noise(9, 1)); }),
+                HasSubstr("own tables"));
+    EXPECT_THROW(disk->WriteZeroes(0, kCluster, ZeroMode::kFreeSpace),
+                 CorruptImage);
+    disk->Flush();
+    EXPECT_EQ(disks.contents(), image.files());
+  }
+}
+
+TEST_F(HostileWritesTest, ZeroClusterWhosePlaceIsNotAtACluster) {
+  const uint64_t data = LoadNumber(good_, l2_ + 8, 8) & kOffset;
+  for (const uint64_t flags : {kCopied | kZero, kZero}) {
+    SetEntry((data + 512) | flags);
+    const ImageInMemory image(images_, "disk.qcow2");
+    CrashDisks disks(image.files());
+    const auto disk = image.Open(disks);
+    EXPECT_THAT(ThrownText<CorruptImage>([&] { disk->Write(5, Noise(9, 1)); }),
+                HasSubstr("not at a multiple of the 4096-byte cluster"));
+    EXPECT_THROW(disk->WriteZeroes(0, kCluster, ZeroMode::kFreeSpace),
+                 CorruptImage);
+    disk->Flush();
+    EXPECT_EQ(disks.contents(), image.files());
+  }
+}
+
+// The refcounts call every cluster free.
+TEST_F(HostileWritesTest, FreeClusterThatIsATable) {
+  Bytes image_bytes = good_;
+  for (uint64_t at = 0; at < kCluster; ++at) {
+    image_bytes[refcount_block_ + at] = std::byte{0};
+  }
+  WriteHostFile(images_.path("disk.qcow2"), image_bytes);
+  const ImageInMemory image(images_, "disk.qcow2");
+  CrashDisks disks(image.files());
+  const auto disk = image.Open(disks);
+  EXPECT_THAT(ThrownText<CorruptImage>(
+                  [&] { disk->Write(600 << 10, Noise(kCluster, 1)); }),
+              HasSubstr("refcount says that it is free"));
+  disk->Flush();
+  EXPECT_EQ(disks.contents(), image.files());
+}
+
+// Two of the tables in one place would destroy each other.
+TEST_F(HostileWritesTest, OverlappingTablesAreRefusedAtOpening) {
+  Bytes image = good_;
+  StoreNumber(image, l1_, 8, refcount_block_ | kCopied);
+  WriteHostFile(images_.path("disk.qcow2"), image);
+  OpenOptions options = images_.options("disk.qcow2");
+  options.writable = true;
+  KnownPassphrases passphrases;
+  EXPECT_THAT(
+      ThrownText<CorruptImage>([&] { OpenImage(options, passphrases); }),
+      HasSubstr("overlap"));
+  EXPECT_EQ(ReadHostFile(images_.path("disk.qcow2")), image);
+}
+
+}  // namespace
+}  // namespace pellucid
