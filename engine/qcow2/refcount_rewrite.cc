@@ -8,9 +8,9 @@
 
 #include "engine/big_endian.h"
 #include "engine/errors.h"
-#include "engine/qcow2/entry_bits.h"
 #include "engine/qcow2/header_fields.h"
 #include "engine/qcow2/refcount_entries.h"
+#include "engine/qcow2/table_entries.h"
 #include "engine/qcow2/table_words.h"
 
 namespace pellucid::qcow2 {
@@ -40,16 +40,14 @@ void RefcountRewrite::Write() {
 
 void RefcountRewrite::ReadPresent() {
   const uint64_t begin = parts_.header.refcount_table_offset;
-  const uint64_t bytes =
-      parts_.header.refcount_table_clusters * cluster_size();
+  const uint64_t bytes = parts_.header.refcount_table_clusters * cluster_size();
   for (uint64_t at = 0; at < bytes; at += cluster_size()) {
     SetBit(dropped_, (begin + at) / cluster_size(), true);
   }
   ForEachPiece(parts_.file, begin, begin + bytes,
                [&](uint64_t, std::span<const uint64_t> words) {
                  for (const uint64_t word : words) {
-                   const uint64_t block =
-                       word & ~entry::kRefcountTableReserved;
+                   const uint64_t block = word & ~kRefcountTableReserved;
                    present_blocks_.push_back(block);
                    if (block != 0) {
                      SetBit(dropped_, block / cluster_size(), true);
@@ -120,9 +118,9 @@ void RefcountRewrite::PlaceTable(uint64_t clusters) {
 }
 
 uint64_t RefcountRewrite::NewCount(uint64_t cluster, uint64_t stored) const {
-  // The wrapping of unsigned numbers cancels out.
-  return stored - parts_.before[cluster] + parts_.after[cluster] -
-         (HasBit(dropped_, cluster) ? 1 : 0) +
+  const uint64_t leaked =
+      parts_.header.has(kDirty) ? 0 : stored - parts_.before[cluster];
+  return leaked + parts_.after[cluster] - (HasBit(dropped_, cluster) ? 1 : 0) +
          (HasBit(added_, cluster) ? 1 : 0);
 }
 

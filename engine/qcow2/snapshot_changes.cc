@@ -103,11 +103,10 @@ void CheckTableSize(const NextTables& next, const std::string& file_name) {
   size_t bytes = 0;
   for (const auto& record : next.records) bytes += record.size();
   if (next.records.size() <= kMaxSnapshots && bytes <= kMaxTableBytes) return;
-  throw Unsupported(
-      fmt::format("{}: has {} snapshots already; more than {}, or a table of "
-                  "them above {} MiB, are not supported",
-                  file_name, next.records.size() - 1, kMaxSnapshots,
-                  kMaxTableBytes >> 20));
+  throw Unsupported(fmt::format(
+      "{}: has {} snapshots already; more than {}, or a table of "
+      "them above {} MiB, are not supported",
+      file_name, next.records.size() - 1, kMaxSnapshots, kMaxTableBytes >> 20));
 }
 
 }  // namespace
@@ -130,9 +129,8 @@ std::string CreateSnapshot(ResizableDevice& file, const std::string& file_name,
   // there, and this is a snapshot of a disk.
   next.snapshots.push_back(
       {.info = {},
-       .entry_offset = next.snapshots.empty()
-                           ? 0
-                           : next.snapshots.back().entry_offset,
+       .entry_offset =
+           next.snapshots.empty() ? 0 : next.snapshots.back().entry_offset,
        .l1_table_offset = header.l1_table_offset,
        .l1_size = image.L1EntriesFor(header.size)});
   next.has_new_snapshot = true;
@@ -155,8 +153,7 @@ void ApplySnapshot(ResizableDevice& file, const std::string& file_name,
                    const std::string& id_or_name) {
   TableSwitch image(file, file_name);
   CheckCanHaveSnapshots(image);
-  const Snapshot& snapshot =
-      image.snapshots()[IndexOf(image, id_or_name)];
+  const Snapshot& snapshot = image.snapshots()[IndexOf(image, id_or_name)];
   const uint64_t size = snapshot.info.virtual_size;
   if (size != image.header().size &&
       !std::ranges::all_of(image.records(), TellsItsSize)) {

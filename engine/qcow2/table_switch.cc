@@ -12,7 +12,6 @@
 #include "engine/big_endian.h"
 #include "engine/errors.h"
 #include "engine/qcow2/cluster_map.h"
-#include "engine/qcow2/entry_bits.h"
 #include "engine/qcow2/header_fields.h"
 #include "engine/qcow2/refcount_comparison.h"
 #include "engine/qcow2/refcount_rewrite.h"
@@ -25,19 +24,6 @@ constexpr size_t kRecordBytes = 40;  // In front of extra data, id and name.
 
 uint64_t DivideUp(uint64_t a, uint64_t b) { return a / b + (a % b != 0); }
 
-std::vector<Snapshot> ReadSnapshotsOf(BlockDevice& file,
-                                      const std::string& file_name,
-                                      const Header& header) {
-  if (header.has(kDirty)) {
-    throw Unsupported(fmt::format(
-        "{}: was not closed properly (the dirty bit of header field "
-        "incompatible_features, byte 72, is set); repair its refcounts with "
-        "`qemu-img check -r all` first",
-        file_name));
-  }
-  return ReadSnapshots(file, file_name, header);
-}
-
 }  // namespace
 
 TableSwitch::TableSwitch(ResizableDevice& file, std::string file_name)
@@ -45,31 +31,38 @@ TableSwitch::TableSwitch(ResizableDevice& file, std::string file_name)
       file_name_(std::move(file_name)),
       header_(ReadHeader(file, file_name_)),
       cluster_size_(header_.cluster_size()),
-      snapshots_(ReadSnapshotsOf(file, file_name_, header_)),
+      snapshots_(ReadSnapshots(file, file_name_, header_)),
       before_(ScanReferences(file, file_name_, header_, snapshots_)) {
   CheckIsSound();
   ReadRecords();
 }
 
 void TableSwitch::CheckIsSound() {
-  uint64_t too_low = 0;
   for (uint64_t i = 0; i < before_.counts.size(); ++i) {
     if (before_.counts[i] != 0) spare_.MarkUsed(i);
   }
-  const RefcountComparison comparison = CompareWithRefcounts(
-      file_, header_, before_.counts,
-      [&](const RefcountDifference& difference) {
-        // What is leaked may be in use by something that we do not know.
-        if (difference.is_leak()) {
-          spare_.MarkUsed(difference.cluster);
-        } else {
-          ++too_low;
-        }
-      });
-  const Findings flags = CheckCopiedFlags(file_, file_name_, header_,
-                                          comparison.stored_once);
+  uint64_t too_low = 0;
+  Findings flags;
+  // Of a dirty image neither refcounts nor copied flags mean anything: both are
+  // made anew from the references.
+  if (!header_.has(kDirty)) {
+    const RefcountComparison comparison =
+        CompareWithRefcounts(file_, header_, before_.counts,
+                             [&](const RefcountDifference& difference) {
+                               // What is leaked may be in use by something that
+                               // we do not know.
+                               if (difference.is_leak()) {
+                                 spare_.MarkUsed(difference.cluster);
+                               } else {
+                                 ++too_low;
+                               }
+                             });
+    too_low += comparison.unreadable;
+    flags =
+        CheckCopiedFlags(file_, file_name_, header_, comparison.stored_once);
+  }
   if (before_.corruptions.count() + before_.hazards.count() + flags.count() +
-          too_low + comparison.unreadable ==
+          too_low ==
       0) {
     return;
   }
@@ -108,6 +101,7 @@ NextTables TableSwitch::Present() const {
                      .records = records_,
                      .l1_size = header_.l1_size};
   next.header.autoclear_features &= kBitmapsConsistent | kRawExternalData;
+  next.header.incompatible_features &= ~kDirty;
   return next;
 }
 
@@ -129,9 +123,8 @@ void TableSwitch::SwitchTo(NextTables next) {
   std::optional<RefcountRewrite> refcounts;
   try {
     header = WriteTables(next);
-    const ReferenceScan after =
-        ScanReferences(file_, file_name_, header,
-                       ReadSnapshots(file_, file_name_, header));
+    const ReferenceScan after = ScanReferences(
+        file_, file_name_, header, ReadSnapshots(file_, file_name_, header));
     refcounts.emplace(RefcountRewrite::Parts{.file = file_,
                                              .file_name = file_name_,
                                              .header = header_,
@@ -153,9 +146,9 @@ void TableSwitch::SwitchTo(NextTables next) {
   for (const RefcountRewrite::Clusters& run : refcounts->freed()) {
     const uint64_t begin = run.first * cluster_size_;
     if (begin >= file_.size()) break;
-    file_.WriteZeroes(
-        begin, std::min(run.count * cluster_size_, file_.size() - begin),
-        ZeroMode::kFreeSpace);
+    file_.WriteZeroes(begin,
+                      std::min(run.count * cluster_size_, file_.size() - begin),
+                      ZeroMode::kFreeSpace);
   }
   const uint64_t end = refcounts->used_end() * cluster_size_;
   if (end < file_.size()) file_.Resize(end);
@@ -234,7 +227,7 @@ uint64_t TableSwitch::AdaptL2(uint64_t table, uint64_t index,
         changed = true;
       }
     } else if ((old & kCompressed) == 0 && !header_.has(kExternalDataFile) &&
-               entry::HasCluster(header_, old)) {
+               HasCluster(header_, old)) {
       const bool is_own =
           references.counts[(old & kOffsetMask) / cluster_size_] == 1;
       entry = is_own ? old | kCopied : old & ~kCopied;
@@ -267,9 +260,8 @@ uint64_t TableSwitch::WriteClusters(std::vector<std::byte> content) {
 // Everything that names tables stands within one sector, next to each other.
 void TableSwitch::WriteHeader(const Header& next) {
   std::array<std::byte, kAutoclearFeatures.byte + 8> start;
-  const std::span bytes =
-      std::span(start).first(header_.version >= 3 ? start.size()
-                                                  : kVersion2Length);
+  const std::span bytes = std::span(start).first(
+      header_.version >= 3 ? start.size() : kVersion2Length);
   file_.Read(0, bytes);
   StoreBigEndian(bytes, kSize.byte, next.size);
   StoreBigEndian(bytes, kL1Size.byte, next.l1_size);
@@ -280,6 +272,8 @@ void TableSwitch::WriteHeader(const Header& next) {
   StoreBigEndian(bytes, kNbSnapshots.byte, next.nb_snapshots);
   StoreBigEndian(bytes, kSnapshotsOffset.byte, next.snapshots_offset);
   if (header_.version >= 3) {
+    StoreBigEndian(bytes, kIncompatibleFeatures.byte,
+                   next.incompatible_features);
     StoreBigEndian(bytes, kAutoclearFeatures.byte, next.autoclear_features);
   }
   file_.Write(0, bytes);

@@ -72,8 +72,8 @@ ImageStates StatesOf(const ImageInMemory& image,
   BorrowedDisk file(files[0]);
   ImageStates states;
   states[""] = ReadAll(*image.OpenReadOnly(files));
-  for (const qcow2::Snapshot& snapshot : qcow2::ReadSnapshots(
-           file, kName, qcow2::ReadHeader(file, kName))) {
+  for (const qcow2::Snapshot& snapshot :
+       qcow2::ReadSnapshots(file, kName, qcow2::ReadHeader(file, kName))) {
     states[snapshot.info.name] =
         ReadAll(*image.OpenReadOnly(files, snapshot.info.name));
   }
@@ -133,9 +133,8 @@ void Make(const ChangedImage& changed, QemuImages& images) {
                    .backing = ""});
     images.Write("base.qcow2",
                  ScatteredWrites(images, changed.base_size, 65536, 30, 4));
-    images.Write("base.qcow2",
-                 {fmt::format("write -q -P 77 {} {}", size - 512,
-                              changed.base_size - size + 512)});
+    images.Write("base.qcow2", {fmt::format("write -q -P 77 {} {}", size - 512,
+                                            changed.base_size - size + 512)});
     image.backing = "base.qcow2";
   }
   images.Create(image);

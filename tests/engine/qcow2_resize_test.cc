@@ -28,9 +28,10 @@ void Grow(const ImageInMemory& image, CrashDisks& disks, uint64_t size,
                    .data_file = data_file.get(),
                    .file_name = kName,
                    .can_write_data = can_write_data,
-                   .open = [&](const qcow2::Header& header) {
-                     return image.Open(disks, header);
-                   }},
+                   .open =
+                       [&](const qcow2::Header& header) {
+                         return image.Open(disks, header);
+                       }},
                   size);
 }
 
@@ -85,8 +86,8 @@ TEST_P(Qcow2ResizeTest, GrowthIsAtomicAndAddsZeros) {
   ImageStates after = StatesOf(image, Spans(image.files()));
   after[""].resize(size() + (3 << 19));
   ExpectAtomic(
-      image,
-      [&](CrashDisks& disks) { Grow(image, disks, after[""].size()); }, after);
+      image, [&](CrashDisks& disks) { Grow(image, disks, after[""].size()); },
+      after);
 }
 
 TEST_P(Qcow2ResizeTest, GrowthWithinTheLastClusterAddsZeros) {
@@ -107,8 +108,7 @@ TEST_P(Qcow2ResizeTest, ShrinkingIsAtomic) {
   ImageStates after = StatesOf(image, Spans(image.files()));
   after[""].resize(size() / 3 / 512 * 512);
   ExpectAtomic(
-      image,
-      [&](CrashDisks& disks) { Shrink(image, disks, after[""].size()); },
+      image, [&](CrashDisks& disks) { Shrink(image, disks, after[""].size()); },
       after);
 }
 
@@ -116,8 +116,8 @@ TEST_P(Qcow2ResizeTest, WhatWasCutOffDoesNotComeBack) {
   const ImageInMemory image = InMemory(GetParam(), images_);
   ImageStates states = StatesOf(image, Spans(image.files()));
   CrashDisks disks(image.files());
-  for (const uint64_t cut : {size() - 1024, size() / 2 / 512 * 512 + 512,
-                             uint64_t{512}}) {
+  for (const uint64_t cut :
+       {size() - 1024, size() / 2 / 512 * 512 + 512, uint64_t{512}}) {
     Shrink(image, disks, cut);
     states[""].resize(cut);
     EXPECT_EQ(DifferenceOf(StatesOf(image, Spans(disks.contents())), states),
@@ -177,9 +177,8 @@ TEST_F(ResizeLimitsTest, WhatNoL1TableReachesIsRefused) {
   CrashDisks disks(image.files());
   // 4 Mi entries of 64 clusters of 512 bytes.
   constexpr uint64_t kMost = uint64_t{128} << 30;
-  EXPECT_THAT(
-      ThrownText<UsageError>([&] { Grow(image, disks, kMost + 512); }),
-      HasSubstr("they reach up to 137438953472 bytes"));
+  EXPECT_THAT(ThrownText<UsageError>([&] { Grow(image, disks, kMost + 512); }),
+              HasSubstr("they reach up to 137438953472 bytes"));
   EXPECT_EQ(disks.changes(), 0U);
   Grow(image, disks, kMost);
   EXPECT_EQ(LoadNumber(disks.contents()[0], 24, 8), kMost);

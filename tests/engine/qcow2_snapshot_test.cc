@@ -93,8 +93,7 @@ TEST_P(Qcow2SnapshotTest, RandomStepsKeepEveryState) {
     for (const auto& state : states) {
       if (!state.first.empty()) names.push_back(state.first);
     }
-    const std::string any =
-        names.empty() ? "" : names[random() % names.size()];
+    const std::string any = names.empty() ? "" : names[random() % names.size()];
     const uint64_t step = random() % 6;
     if (step == 0 && names.size() < 5) {
       const std::string name = fmt::format("ours{}", created++);
@@ -200,9 +199,8 @@ TEST_F(SnapshotEntriesTest, NamesThatNobodyCouldTellApartAreRefused) {
   TakeSnapshot(images_, kName, "taken");
   const ImageInMemory image(images_, kName);
   CrashDisks disks(image.files());
-  for (const std::string& name :
-       {std::string("taken"), std::string("1"), std::string(),
-        std::string(256, 'x')}) {
+  for (const std::string& name : {std::string("taken"), std::string("1"),
+                                  std::string(), std::string(256, 'x')}) {
     EXPECT_THROW(Create(disks, name), UsageError) << name;
   }
   EXPECT_EQ(disks.changes(), 0U);
@@ -302,6 +300,41 @@ TEST_F(SnapshotEntriesTest, BitmapsStayUntilTheContentChanges) {
   ExpectFlawless(image, disks.contents());
 }
 
+// The refcounts and copied flags of a dirty image are made from what refers to
+// clusters.
+TEST_F(SnapshotEntriesTest, DirtyImagesAreRepaired) {
+  MakeImage({"lazy_refcounts=on"});
+  TakeSnapshot(images_, kName, "q0");
+  images_.Write(kName, {"write -q -P 3 32k 64k"});
+  const ImageInMemory image(images_, kName);
+  ImageStates after = StatesOf(image, Spans(image.files()));
+  std::vector<Bytes> files = image.files();
+  StoreNumber(files[0], 79, 1, 1);
+  const uint64_t table = LoadNumber(files[0], 48, 8);
+  const uint64_t block = LoadNumber(files[0], table, 8);
+  for (uint64_t i = 3; i < 40; i += 2)
+    StoreNumber(files[0], block + 2 * i, 2, i % 3);
+  StoreNumber(files[0], block + 2 * 500, 2, 1);
+  const uint64_t l1 = LoadNumber(files[0], 40, 8);
+  const uint64_t l2 = LoadNumber(files[0], l1, 8) & 0x00ff'ffff'ffff'fe00;
+  files[0][l2] ^= std::byte{0x80};
+  const auto change = [&](auto make) {
+    CrashDisks disks(files);
+    make(disks);
+    EXPECT_EQ(DifferenceOf(StatesOf(image, Spans(disks.contents())), after),
+              "");
+    EXPECT_EQ(LoadNumber(disks.contents()[0], 72, 8), 0U);
+    ExpectFlawless(image, disks.contents());
+  };
+  after["new"] = after[""];
+  change([](CrashDisks& disks) { Create(disks, "new"); });
+  after.erase("new");
+  after.erase("q0");
+  change([](CrashDisks& disks) {
+    qcow2::DeleteSnapshot(*disks.Open(), kName, "q0");
+  });
+}
+
 // Leaked clusters may be somebody's; they are not given away.
 TEST_F(SnapshotEntriesTest, LeakedClustersStayLeaked) {
   MakeImage();
@@ -312,7 +345,8 @@ TEST_F(SnapshotEntriesTest, LeakedClustersStayLeaked) {
   files[0].resize((free + 1) * 4096);
   StoreNumber(files[0], block + free * 2, 2, 1);
   const Bytes mark = Noise(4096, 5);
-  std::ranges::copy(mark, files[0].begin() + static_cast<ptrdiff_t>(free * 4096));
+  std::ranges::copy(mark,
+                    files[0].begin() + static_cast<ptrdiff_t>(free * 4096));
   CrashDisks disks(files);
   Create(disks, "a");
   qcow2::DeleteSnapshot(*disks.Open(), kName, "a");

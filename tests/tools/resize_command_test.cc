@@ -1,3 +1,5 @@
+#include "tools/resize_command.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -10,7 +12,6 @@
 #include "tests/engine/host_files_fixture.h"
 #include "tests/engine/programs_fixture.h"
 #include "tests/tools/encrypted_image_fixture.h"
-#include "tools/resize_command.h"
 
 namespace pellucid {
 namespace {
@@ -53,8 +54,8 @@ class ResizeCommandTest : public EncryptedImageTest {
   // `encryption` as in encrypt.format.
   void CheckWithQemu(const std::string& image,
                      const std::string& encryption = "") {
-    std::string open = "driver=qcow2,file.filename=" +
-                       (folder_ / image).native();
+    std::string open =
+        "driver=qcow2,file.filename=" + (folder_ / image).native();
     if (!encryption.empty()) {
       open += ",encrypt.key-secret=key,encrypt.format=" + encryption;
     }
@@ -79,10 +80,17 @@ class ResizeCommandTest : public EncryptedImageTest {
   void MakeVolume(const std::string& name, const std::string& type,
                   std::vector<std::string> options = {}) {
     WriteHostFile(folder_ / name, Bytes(20 * kMiB));
-    std::vector<std::string> command = {
-        "cryptsetup", "luksFormat", "-q", "--type", type, "--pbkdf", "pbkdf2",
-        "--pbkdf-force-iterations", "1000", "--key-file",
-        folder_ / KeyFile()};
+    std::vector<std::string> command = {"cryptsetup",
+                                        "luksFormat",
+                                        "-q",
+                                        "--type",
+                                        type,
+                                        "--pbkdf",
+                                        "pbkdf2",
+                                        "--pbkdf-force-iterations",
+                                        "1000",
+                                        "--key-file",
+                                        folder_ / KeyFile()};
     command.insert(command.end(), options.begin(), options.end());
     command.push_back(folder_ / name);
     RunTool(command);
@@ -109,9 +117,9 @@ TEST_F(ResizeCommandTest, EncryptedImageGrowsAndShrinksWithoutAPassphrase) {
 // The rest of the last cluster has to be encrypted zeros.
 TEST_F(ResizeCommandTest, PassphraseIsAskedForWhereDataIsBehindTheEnd) {
   for (const std::string encryption : {"luks", "aes"}) {
-    MakeImage("disk.qcow2",
-              encryption == "aes" ? "encrypt.format=aes"
-                                  : "encrypt.format=luks,encrypt.iter-time=10");
+    MakeImage("disk.qcow2", encryption == "aes"
+                                ? "encrypt.format=aes"
+                                : "encrypt.format=luks,encrypt.iter-time=10");
     Bytes content = Content({"disk.qcow2"});
     const uint64_t cut = kDataOffset + 5 * 512;
     MustResize({"--shrink", "disk.qcow2", std::to_string(cut)});
@@ -166,7 +174,7 @@ TEST_F(ResizeCommandTest, LuksVolumesKeepTheirHeader) {
 
 TEST_F(ResizeCommandTest, PayloadOfADetachedHeaderIsResized) {
   WriteHostFile(folder_ / "payload.raw", Bytes(kMiB));
-  WriteHostFile(folder_ / "hdr", "");
+  WriteHostFile(folder_ / "hdr", Bytes(16 * kMiB));
   RunTool({"cryptsetup", "luksFormat", "-q", "--type", "luks2", "--pbkdf",
            "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-file",
            folder_ / KeyFile(), "--header", folder_ / "hdr",
@@ -185,8 +193,8 @@ TEST_F(ResizeCommandTest, PayloadOfADetachedHeaderIsResized) {
 // A LUKS volume in the guest data: the container follows the plaintext.
 TEST_F(ResizeCommandTest, VolumeInsideQcow2IsResized) {
   MakeVolume("volume", "luks1");
-  RunTool({"qemu-img", "convert", "-O", "qcow2", folder_ / "volume",
-           folder_ / "disk.qcow2"});
+  RunTool({"qemu-img", "convert", "-f", "raw", "-O", "qcow2",
+           folder_ / "volume", folder_ / "disk.qcow2"});
   const Bytes content = Content({"disk.qcow2"});
   MustResize({"disk.qcow2", "+4M"});
   Bytes larger = Content({"disk.qcow2"});
