@@ -37,9 +37,10 @@ uint64_t SizeAfter(uint64_t before, const NewSize& size,
         "{}: has {} bytes; nothing would be left of it", name, before));
   }
   if (after > kMaxSize) {
-    throw UsageError(fmt::format("{}: no image can have {} bytes; {} is the "
-                                 "most",
-                                 name, after, kMaxSize));
+    throw UsageError(
+        fmt::format("{}: no image can have {} bytes; {} is the "
+                    "most",
+                    name, after, kMaxSize));
   }
   if (after < before && !size.may_shrink) {
     throw UsageError(fmt::format(
@@ -78,8 +79,8 @@ class ContainerSize {
                                    name_, plaintext, unit));
     }
     if (plaintext > kMaxSize - offset_) {
-      throw UsageError(fmt::format("{}: no image can have {} bytes", name_,
-                                   plaintext));
+      throw UsageError(
+          fmt::format("{}: no image can have {} bytes", name_, plaintext));
     }
     return plaintext + offset_;
   }
@@ -137,8 +138,8 @@ class GrowingImage {
     if (layer_.data_file) return true;
     if (in_cluster == 0) return false;
     qcow2::Header longer = header;
-    longer.size = std::min(size, header.size - in_cluster +
-                                     header.cluster_size());
+    longer.size =
+        std::min(size, header.size - in_cluster + header.cluster_size());
     qcow2::Qcow2Image::Parts parts = CommonParts(longer);
     parts.file = std::make_unique<BorrowedReader>(*layer_.file.writable);
     qcow2::Qcow2Image view(std::move(parts));
@@ -161,8 +162,8 @@ class GrowingImage {
 
   std::unique_ptr<WritableDevice> Open(const qcow2::Header& header) {
     qcow2::Qcow2Image::Parts parts = CommonParts(header);
-    parts.snapshots = qcow2::ReadSnapshots(*layer_.file.writable,
-                                           parts.file_name, header);
+    parts.snapshots =
+        qcow2::ReadSnapshots(*layer_.file.writable, parts.file_name, header);
     parts.writable_file =
         std::make_unique<BorrowedDevice>(*layer_.file.writable);
     if (layer_.data_file) {

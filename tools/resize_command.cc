@@ -21,10 +21,13 @@ const CommandSyntax kSyntax = {
     .description =
         "Makes the plaintext of IMAGE SIZE bytes long, or SIZE bytes longer "
         "(+)\n"
-        "or shorter (-). What is added to a qcow2 image, or to a raw one, reads "
+        "or shorter (-). What is added to a qcow2 image, or to a raw one, "
+        "reads "
         "as\n"
-        "zeros; in a LUKS volume it is noise. What is behind a smaller size is\n"
-        "gone: the file system in the image has to be made smaller before, and\n"
+        "zeros; in a LUKS volume it is noise. What is behind a smaller size "
+        "is\n"
+        "gone: the file system in the image has to be made smaller before, "
+        "and\n"
         "--shrink says that this has been done.\n"
         "\n"
         "If it is interrupted, the image has its old size or the new one.",
@@ -90,10 +93,9 @@ int RunResizeCommand(const std::vector<std::string>& words) {
   const SizeChange change =
       ResizeImage(open_options, size, *open.MakePassphraseSource());
   if (!quiet) {
-    fmt::print("{}: {} now, {} before\n",
-               Printable(open_options.image.native()),
-               FormatExactByteSize(change.after),
-               FormatExactByteSize(change.before));
+    fmt::print(
+        "{}: {} now, {} before\n", Printable(open_options.image.native()),
+        FormatExactByteSize(change.after), FormatExactByteSize(change.before));
   }
   return 0;
 }

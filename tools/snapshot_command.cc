@@ -18,8 +18,9 @@ namespace {
 namespace po = boost::program_options;
 
 const CommandSyntax kSyntax = {
-    .synopsis = "pellucid snapshot list|create|delete|apply [OPTION]... IMAGE "
-                "[NAME]",
+    .synopsis =
+        "pellucid snapshot list|create|delete|apply [OPTION]... IMAGE "
+        "[NAME]",
     .description =
         "Manages the internal snapshots of a qcow2 image that nobody else "
         "uses.\n"
@@ -38,8 +39,7 @@ const CommandSyntax kSyntax = {
 };
 
 int List(const std::string& image, bool force_share, bool json) {
-  const std::vector<SnapshotInfo> snapshots =
-      ListSnapshots(image, force_share);
+  const std::vector<SnapshotInfo> snapshots = ListSnapshots(image, force_share);
   fmt::print("{}", json ? FormatSnapshotsAsJson(snapshots)
                         : FormatSnapshotsAsText(snapshots));
   return 0;
@@ -54,7 +54,7 @@ int RunSnapshotCommand(const std::vector<std::string>& words) {
   po::options_description options;
   options.add_options()  //
       ("force-share", po::bool_switch(&force_share),
-       "list although another program writes to the image")         //
+       "list although another program writes to the image")          //
       ("json", po::bool_switch(&json), "list as JSON for programs")  //
       ("quiet", po::bool_switch(&quiet), "do not say what was done");
   const auto operands = ParseCommandLine(kSyntax, options, words);
@@ -81,8 +81,8 @@ int RunSnapshotCommand(const std::vector<std::string>& words) {
   ImageSnapshots snapshots(image);
   std::string done;
   if (action == "create") {
-    done = fmt::format("snapshot {} \"{}\" created", snapshots.Create(name),
-                       name);
+    done =
+        fmt::format("snapshot {} \"{}\" created", snapshots.Create(name), name);
   } else if (action == "delete") {
     snapshots.Delete(name);
     done = fmt::format("snapshot \"{}\" deleted", name);

@@ -118,9 +118,9 @@ void RefcountRewrite::PlaceTable(uint64_t clusters) {
 }
 
 uint64_t RefcountRewrite::NewCount(uint64_t cluster, uint64_t stored) const {
-  // The wrapping of unsigned numbers cancels out.
-  return stored - parts_.before[cluster] + parts_.after[cluster] -
-         (HasBit(dropped_, cluster) ? 1 : 0) +
+  const uint64_t leaked =
+      parts_.header.has(kDirty) ? 0 : stored - parts_.before[cluster];
+  return leaked + parts_.after[cluster] - (HasBit(dropped_, cluster) ? 1 : 0) +
          (HasBit(added_, cluster) ? 1 : 0);
 }
 

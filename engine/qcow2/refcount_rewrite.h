@@ -16,8 +16,8 @@ namespace pellucid::qcow2 {
 
 // Refcounts for another state of an image, written as a whole beside those that
 // it has: a new table and new blocks, in clusters that are free now. What is
-// leaked stays leaked. Memory: two bits for each cluster. For one thread at a
-// time.
+// leaked stays leaked, unless the image is dirty. Memory: two bits for each
+// cluster. For one thread at a time.
 class RefcountRewrite {
  public:
   struct Parts {
@@ -33,7 +33,8 @@ class RefcountRewrite {
     uint64_t count = 0;
   };
 
-  // Borrows all. No stored refcount is below `before`.
+  // Borrows all. No stored refcount is below `before` unless the image is
+  // dirty.
   explicit RefcountRewrite(const Parts& parts) : parts_(parts) {}
 
   // Places and writes it; nothing is flushed. Throws Unsupported if the width

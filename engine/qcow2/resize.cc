@@ -36,7 +36,7 @@ void GrowTables(const GrowParts& parts, uint64_t size) {
   NextTables next = image.Present();
   next.l1_size = std::max(next.l1_size, image.L1EntriesFor(size));
   next.header.autoclear_features &= ~kBitmapsConsistent;
-  if (next.l1_size == image.header().l1_size &&
+  if (next.l1_size == image.header().l1_size && !image.header().has(kDirty) &&
       next.header.autoclear_features == image.header().autoclear_features) {
     return;
   }

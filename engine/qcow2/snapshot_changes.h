@@ -16,7 +16,7 @@ namespace pellucid::qcow2 {
 // returns it is durable. `file_name` is for messages.
 //
 // All throw CorruptImage for an image with damaged tables, Unsupported for what
-// cannot have snapshots (external data files), or is dirty, and IoError.
+// cannot have snapshots (external data files), and IoError.
 
 // What a new snapshot is called, and when.
 struct NewSnapshot {

@@ -24,19 +24,6 @@ constexpr size_t kRecordBytes = 40;  // In front of extra data, id and name.
 
 uint64_t DivideUp(uint64_t a, uint64_t b) { return a / b + (a % b != 0); }
 
-std::vector<Snapshot> ReadSnapshotsOf(BlockDevice& file,
-                                      const std::string& file_name,
-                                      const Header& header) {
-  if (header.has(kDirty)) {
-    throw Unsupported(fmt::format(
-        "{}: was not closed properly (the dirty bit of header field "
-        "incompatible_features, byte 72, is set); repair its refcounts with "
-        "`qemu-img check -r all` first",
-        file_name));
-  }
-  return ReadSnapshots(file, file_name, header);
-}
-
 }  // namespace
 
 TableSwitch::TableSwitch(ResizableDevice& file, std::string file_name)
@@ -44,32 +31,38 @@ TableSwitch::TableSwitch(ResizableDevice& file, std::string file_name)
       file_name_(std::move(file_name)),
       header_(ReadHeader(file, file_name_)),
       cluster_size_(header_.cluster_size()),
-      snapshots_(ReadSnapshotsOf(file, file_name_, header_)),
+      snapshots_(ReadSnapshots(file, file_name_, header_)),
       before_(ScanReferences(file, file_name_, header_, snapshots_)) {
   CheckIsSound();
   ReadRecords();
 }
 
 void TableSwitch::CheckIsSound() {
-  uint64_t too_low = 0;
   for (uint64_t i = 0; i < before_.counts.size(); ++i) {
     if (before_.counts[i] != 0) spare_.MarkUsed(i);
   }
-  const RefcountComparison comparison =
-      CompareWithRefcounts(file_, header_, before_.counts,
-                           [&](const RefcountDifference& difference) {
-                             // What is leaked may be in use by something that
-                             // we do not know.
-                             if (difference.is_leak()) {
-                               spare_.MarkUsed(difference.cluster);
-                             } else {
-                               ++too_low;
-                             }
-                           });
-  const Findings flags =
-      CheckCopiedFlags(file_, file_name_, header_, comparison.stored_once);
+  uint64_t too_low = 0;
+  Findings flags;
+  // Of a dirty image neither refcounts nor copied flags mean anything: both are
+  // made anew from the references.
+  if (!header_.has(kDirty)) {
+    const RefcountComparison comparison =
+        CompareWithRefcounts(file_, header_, before_.counts,
+                             [&](const RefcountDifference& difference) {
+                               // What is leaked may be in use by something that
+                               // we do not know.
+                               if (difference.is_leak()) {
+                                 spare_.MarkUsed(difference.cluster);
+                               } else {
+                                 ++too_low;
+                               }
+                             });
+    too_low += comparison.unreadable;
+    flags =
+        CheckCopiedFlags(file_, file_name_, header_, comparison.stored_once);
+  }
   if (before_.corruptions.count() + before_.hazards.count() + flags.count() +
-          too_low + comparison.unreadable ==
+          too_low ==
       0) {
     return;
   }
@@ -108,6 +101,7 @@ NextTables TableSwitch::Present() const {
                      .records = records_,
                      .l1_size = header_.l1_size};
   next.header.autoclear_features &= kBitmapsConsistent | kRawExternalData;
+  next.header.incompatible_features &= ~kDirty;
   return next;
 }
 
@@ -278,6 +272,8 @@ void TableSwitch::WriteHeader(const Header& next) {
   StoreBigEndian(bytes, kNbSnapshots.byte, next.nb_snapshots);
   StoreBigEndian(bytes, kSnapshotsOffset.byte, next.snapshots_offset);
   if (header_.version >= 3) {
+    StoreBigEndian(bytes, kIncompatibleFeatures.byte,
+                   next.incompatible_features);
     StoreBigEndian(bytes, kAutoclearFeatures.byte, next.autoclear_features);
   }
   file_.Write(0, bytes);

@@ -16,7 +16,7 @@ namespace pellucid::qcow2 {
 
 // Another state of an image, in terms of tables that its file has already.
 struct NextTables {
-  // The image's own, but for size, autoclear_features, and l1_table_offset and
+  // The image's own, but for size, feature bits, and l1_table_offset and
   // l1_size: the table that becomes the active one.
   Header header;
   // All snapshots that there are to be, their L1 tables as they are now; and
@@ -47,8 +47,8 @@ struct NextTables {
 class TableSwitch {
  public:
   // Borrows `file`. Reads all tables, changes nothing. Throws CorruptImage for
-  // an image that has a fault beyond leaks, Unsupported for one that is dirty,
-  // and IoError.
+  // an image that has a fault beyond leaks, and IoError. A dirty image may have
+  // any refcounts and copied flags; the switch makes them right.
   TableSwitch(ResizableDevice& file, std::string file_name);
 
   const Header& header() const { return header_; }

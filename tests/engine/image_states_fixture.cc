@@ -72,8 +72,8 @@ ImageStates StatesOf(const ImageInMemory& image,
   BorrowedDisk file(files[0]);
   ImageStates states;
   states[""] = ReadAll(*image.OpenReadOnly(files));
-  for (const qcow2::Snapshot& snapshot : qcow2::ReadSnapshots(
-           file, kName, qcow2::ReadHeader(file, kName))) {
+  for (const qcow2::Snapshot& snapshot :
+       qcow2::ReadSnapshots(file, kName, qcow2::ReadHeader(file, kName))) {
     states[snapshot.info.name] =
         ReadAll(*image.OpenReadOnly(files, snapshot.info.name));
   }
@@ -133,22 +133,25 @@ void Make(const ChangedImage& changed, QemuImages& images) {
                    .backing = ""});
     images.Write("base.qcow2",
                  ScatteredWrites(images, changed.base_size, 65536, 30, 4));
-    images.Write("base.qcow2",
-                 {fmt::format("write -q -P 77 {} {}", size - 512,
-                              changed.base_size - size + 512)});
+    images.Write("base.qcow2", {fmt::format("write -q -P 77 {} {}", size - 512,
+                                            changed.base_size - size + 512)});
     image.backing = "base.qcow2";
   }
   images.Create(image);
+  if (changed.has_compressed) {
+    std::vector<std::string> commands;
+    for (uint64_t at = 0; at + image.cluster_size < size;
+         at += (1 + at / 4096 % 3) * image.cluster_size) {
+      commands.push_back(fmt::format("write -q -c -P {} {} {}", at % 250 + 1,
+                                     at, image.cluster_size));
+    }
+    images.Write(image.name, commands);
+  }
   images.Write(image.name,
                ScatteredWrites(images, size, image.cluster_size, 25, 8));
   // Up to the very end, where it stops within a cluster.
   images.Write(image.name, {fmt::format("write -q -P 99 {} 2048", size - 2048),
                             fmt::format("write -q -P 98 {} 40k", size / 2)});
-  if (changed.has_compressed) {
-    images.Write(image.name,
-                 {fmt::format("write -q -c -P 7 64k 64k"),
-                  fmt::format("write -q -c -P 8 512k 64k")});
-  }
   for (int i = 0; changed.has_snapshots && i < 2; ++i) {
     TakeSnapshot(images, image.name, fmt::format("q{}", i));
     images.Write(image.name, ScatteredWrites(images, size, image.cluster_size,
@@ -205,7 +208,7 @@ void ExpectAtomic(const ImageInMemory& image,
     failed = true;
   });
   if (failed) return;
-  EXPECT_GT(with_before, 5U);
+  EXPECT_GT(with_before, 1U);
   EXPECT_GT(with_after, 1U);
 }
 
