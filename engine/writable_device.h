@@ -28,7 +28,9 @@ class WritableDevice : public BlockDevice {
 
   // Returns when everything that was written before the call is durable: a
   // barrier. After an error nothing may be taken for durable, nothing is
-  // forgotten, and the next Flush() tries all of it again. Throws IoError.
+  // forgotten, and the next Flush() tries all of it again; unless the host
+  // itself failed to flush, which makes every later one fail as well. Throws
+  // IoError.
   virtual void Flush() = 0;
 };
 

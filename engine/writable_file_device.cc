@@ -117,7 +117,15 @@ void WritableFileDevice::WriteZeroes(uint64_t offset, uint64_t length,
 }
 
 void WritableFileDevice::Flush() {
-  if (fdatasync(fd_) != 0) ThrowHostError(file_, errno, "flush it");
+  if (flush_errno_ == 0) {
+    if (fdatasync(fd_) == 0) return;
+    flush_errno_ = errno;
+    ThrowHostError(file_, flush_errno_, "flush it");
+  }
+  ThrowHostError(file_, flush_errno_,
+                 "flush it since a flush has failed, after which the host may "
+                 "have lost what was written before; open it again and check "
+                 "it");
 }
 
 void WritableFileDevice::Resize(uint64_t size) {

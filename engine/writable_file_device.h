@@ -31,6 +31,8 @@ class WritableFileDevice : public ResizableDevice {
   Extent ExtentAt(uint64_t offset, uint64_t max_length) override;
   void Write(uint64_t offset, std::span<const std::byte> in) override;
   void WriteZeroes(uint64_t offset, uint64_t length, ZeroMode mode) override;
+  // Once it has failed it fails for good: the host may have dropped what it
+  // could not write, and would call the next flush a success all the same.
   void Flush() override;
   void Resize(uint64_t size) override;
 
@@ -47,6 +49,7 @@ class WritableFileDevice : public ResizableDevice {
   const int fd_;
   struct stat stat_ = {};
   std::atomic<uint64_t> size_ = 0;
+  std::atomic<int> flush_errno_ = 0;  // Of the first flush that failed.
 };
 
 }  // namespace pellucid
