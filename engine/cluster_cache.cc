@@ -443,6 +443,7 @@ void ClusterCache::RunInBackground() {
 }
 
 void ClusterCache::ReportDeferredError() {
+  flushes_.ThrowKeptError();
   if (!has_unreported_) return;
   std::optional<KeptError> error;
   {

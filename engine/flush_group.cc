@@ -28,7 +28,10 @@ std::optional<KeptError> FlushGroup::Await(std::unique_lock<std::mutex>& lock,
     if (failure) {
       failed_ = number;
       failure_ = failure;
-      if (keep_error) unreported_ = std::move(failure);
+      if (keep_error) {
+        unreported_ = std::move(failure);
+        has_unreported_ = true;
+      }
     }
     done_.notify_all();
   }
@@ -39,6 +42,17 @@ void FlushGroup::Flush() {
   std::unique_lock lock(mutex_);
   std::optional<KeptError> error = Await(lock, false);
   if (unreported_) error = std::exchange(unreported_, std::nullopt);
+  has_unreported_ = false;
+  lock.unlock();
+  if (error) error->Throw();
+}
+
+void FlushGroup::ThrowKeptError() {
+  if (!has_unreported_) return;
+  std::unique_lock lock(mutex_);
+  const std::optional<KeptError> error =
+      std::exchange(unreported_, std::nullopt);
+  has_unreported_ = false;
   lock.unlock();
   if (error) error->Throw();
 }

@@ -1,6 +1,7 @@
 #ifndef PELLUCID_ENGINE_FLUSH_GROUP_H_
 #define PELLUCID_ENGINE_FLUSH_GROUP_H_
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
@@ -28,6 +29,9 @@ class FlushGroup {
   // well.
   bool FlushAndKeepError();
 
+  // Throws what FlushAndKeepError() has kept, once. Costs nothing otherwise.
+  void ThrowKeptError();
+
  private:
   // The error of a flush that began after the call, or nothing.
   std::optional<KeptError> Await(std::unique_lock<std::mutex>& lock,
@@ -42,6 +46,7 @@ class FlushGroup {
   uint64_t failed_ = 0;  // The last that did, and how.
   std::optional<KeptError> failure_;
   std::optional<KeptError> unreported_;
+  std::atomic<bool> has_unreported_ = false;  // To be looked at without mutex_.
 };
 
 }  // namespace pellucid

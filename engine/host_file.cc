@@ -24,7 +24,9 @@ int OpenHostFile(const std::filesystem::path& file, int flags,
   const int path_fd = open(file.c_str(), O_PATH | O_CLOEXEC);
   if (path_fd < 0) ThrowHostError(file, errno, what);
   try {
-    StatHostFile(path_fd, file);
+    const mode_t mode = StatHostFile(path_fd, file).st_mode;
+    // The host refuses a block device that it has mounted or mapped itself.
+    if (S_ISBLK(mode) && (flags & O_ACCMODE) != O_RDONLY) flags |= O_EXCL;
   } catch (...) {
     close(path_fd);
     throw;
@@ -41,6 +43,13 @@ int OpenHostFile(const std::filesystem::path& file, int flags,
   if (fd < 0 && errno == EPERM) fd = try_open(flags & ~O_NOATIME);
   const int error = errno;
   close(path_fd);
+  if (fd < 0 && error == EBUSY && (flags & O_EXCL) != 0) {
+    throw ImageLocked(
+        fmt::format("{}: the host uses this block device itself (a mount, a "
+                    "mapping, swap); "
+                    "end that first, or use --read-only",
+                    file.native()));
+  }
   if (fd < 0) ThrowHostError(file, error, what);
   return fd;
 }

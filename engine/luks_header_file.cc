@@ -122,6 +122,13 @@ WritableHeaderFile OpenAmongGuestData(const OpenOptions& options,
         "when they were taken: old passphrases still open those",
         name, layers->snapshots.size()));
   }
+  if (layers->backing) {
+    opened.warnings.push_back(fmt::format(
+        "{}: is an overlay: what is changed or removed in its LUKS header "
+        "stays "
+        "as it was in its backing file, whose passphrases still open that",
+        name));
+  }
   opened.guest = AssembleLayers(std::move(layers)).TakeWritable();
   OpenOptions inside = options;
   inside.format = inside.header_format = ContainerFormat::kRaw;

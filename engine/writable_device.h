@@ -2,6 +2,7 @@
 #define PELLUCID_ENGINE_WRITABLE_DEVICE_H_
 
 #include "engine/block_device.h"
+#include "engine/errors.h"
 
 namespace pellucid {
 
@@ -26,6 +27,10 @@ class WritableDevice : public BlockDevice {
   // Requires offset + length <= size(). Throws as Write() does.
   virtual void WriteZeroes(uint64_t offset, uint64_t length, ZeroMode mode) = 0;
 
+  // Whether WriteZeroes() can give space back at all. Ciphertext of zeros takes
+  // as much space as any other.
+  virtual bool can_free_space() const { return true; }
+
   // Returns when everything that was written before the call is durable: a
   // barrier. After an error nothing may be taken for durable, nothing is
   // forgotten, and the next Flush() tries all of it again; unless the host
@@ -41,6 +46,20 @@ class ResizableDevice : public WritableDevice {
   // Cuts the device or extends it with zeros. Not while anything else uses it.
   // Throws IoError.
   virtual void Resize(uint64_t size) = 0;
+
+  // False if the end is where it is, as that of a block device: then Resize()
+  // fails.
+  virtual bool can_resize() const { return true; }
+
+  // Gives the host the space of a range back that is not used any more, if that
+  // is easy. The range reads as anything behind it.
+  virtual void FreeSpace(uint64_t offset, uint64_t length) noexcept {
+    try {
+      WriteZeroes(offset, length, ZeroMode::kFreeSpace);
+    } catch (const Error&) {
+      // It was only an offer.
+    }
+  }
 };
 
 }  // namespace pellucid

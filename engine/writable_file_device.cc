@@ -116,7 +116,17 @@ void WritableFileDevice::WriteZeroes(uint64_t offset, uint64_t length,
   }
 }
 
+void WritableFileDevice::FreeSpace(uint64_t offset, uint64_t length) noexcept {
+  if (length == 0) return;
+  while (fallocate(fd_, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE,
+                   static_cast<off_t>(offset),
+                   static_cast<off_t>(length)) != 0 &&
+         errno == EINTR) {
+  }
+}
+
 void WritableFileDevice::Flush() {
+  const std::lock_guard lock(flush_mutex_);
   if (flush_errno_ == 0) {
     if (fdatasync(fd_) == 0) return;
     flush_errno_ = errno;

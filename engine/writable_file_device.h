@@ -6,6 +6,7 @@
 #include <atomic>
 #include <filesystem>
 #include <memory>
+#include <mutex>
 
 #include "engine/writable_device.h"
 
@@ -35,6 +36,8 @@ class WritableFileDevice : public ResizableDevice {
   // could not write, and would call the next flush a success all the same.
   void Flush() override;
   void Resize(uint64_t size) override;
+  bool can_resize() const override { return S_ISREG(stat_.st_mode); }
+  void FreeSpace(uint64_t offset, uint64_t length) noexcept override;
 
   const std::filesystem::path& file() const { return file_; }
   // As it was when the file was opened.
@@ -49,7 +52,10 @@ class WritableFileDevice : public ResizableDevice {
   const int fd_;
   struct stat stat_ = {};
   std::atomic<uint64_t> size_ = 0;
-  std::atomic<int> flush_errno_ = 0;  // Of the first flush that failed.
+  // Held while the host flushes: it tells each failure to one caller only, and
+  // the others would be told of a success.
+  std::mutex flush_mutex_;
+  int flush_errno_ = 0;  // Guarded by it; of the first flush that failed.
 };
 
 }  // namespace pellucid

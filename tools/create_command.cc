@@ -102,8 +102,6 @@ int RunCreateCommand(const std::vector<std::string>& words) {
     passphrase = arguments.passphrase().Get(
         (wanted.payload_exists ? wanted.header : wanted.image).native());
   }
-  // A limit on file sizes is an error to report, not one to die of.
-  signal(SIGXFSZ, SIG_IGN);
   try {
     const InterruptWatch interrupts;
     creation.Run(passphrase, InterruptWatch::Check);

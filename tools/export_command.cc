@@ -130,8 +130,6 @@ int RunExportCommand(const std::vector<std::string>& words) {
   const OpenedImage image =
       OpenAndWarn(open_options, *arguments.open.MakePassphraseSource());
   const ByteRange part = PartOf(image.device->size(), wanted);
-  // A limit on file sizes is an error to report, not one to die of.
-  signal(SIGXFSZ, SIG_IGN);
   ExportTarget target(target_options, part.length, image.files);
   try {
     Copy(*image.device, part, target, hasher.get(), arguments);

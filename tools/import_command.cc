@@ -169,8 +169,6 @@ int RunImportCommand(const std::vector<std::string>& words) {
     plain = FileDevice::Open(path, FileDevice::Sharing::kExclusive);
     CheckFits(*plain, offset, room);
   }
-  // A limit on file sizes is an error to report, not one to die of.
-  signal(SIGXFSZ, SIG_IGN);
   int interrupted_by = 0;
   try {
     const InterruptWatch interrupts;

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/core.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -180,5 +181,7 @@ int Run(const std::vector<std::string>& words) {
 int main(int argc, char** argv) {
   pellucid::cli::OccupyStandardStreams();
   pellucid::cli::ProtectMemory();
+  // A limit on file sizes is an error to report, not one to die of.
+  signal(SIGXFSZ, SIG_IGN);
   return pellucid::cli::Run({argv + (argc > 0 ? 1 : 0), argv + argc});
 }

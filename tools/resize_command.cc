@@ -1,7 +1,6 @@
 #include "tools/resize_command.h"
 
 #include <fmt/core.h>
-#include <signal.h>
 
 #include <boost/program_options/options_description.hpp>
 #include <boost/program_options/value_semantic.hpp>
@@ -88,8 +87,6 @@ int RunResizeCommand(const std::vector<std::string>& words) {
   if (open.read_only()) {
     throw UsageError("the size of an image cannot be changed --read-only");
   }
-  // A limit on file sizes is an error to report, not one to die of.
-  signal(SIGXFSZ, SIG_IGN);
   const SizeChange change =
       ResizeImage(open_options, size, *open.MakePassphraseSource());
   if (!quiet) {

@@ -1,7 +1,6 @@
 #include "tools/snapshot_command.h"
 
 #include <fmt/core.h>
-#include <signal.h>
 
 #include <boost/program_options/errors.hpp>
 #include <boost/program_options/options_description.hpp>
@@ -76,8 +75,6 @@ int RunSnapshotCommand(const std::vector<std::string>& words) {
   if (!has_name) throw po::error("NAME is missing");
   if (force_share) throw po::error("--force-share is for list only");
   const std::string& name = (*operands)[2];
-  // A limit on file sizes is an error to report, not one to die of.
-  signal(SIGXFSZ, SIG_IGN);
   ImageSnapshots snapshots(image);
   std::string done;
   if (action == "create") {

@@ -12,6 +12,9 @@
 namespace pellucid::qcow2 {
 namespace {
 
+// Also of a small image: a cache as small as its tables would soon be full of
+// changes. Memory is taken as it is used.
+constexpr uint64_t kLeastL2CacheBytes = 2 << 20;
 // What one call looks at, of either table: walks over layers of very different
 // cluster sizes ask again and again, and must not pay for a whole table then.
 constexpr uint64_t kMaxEntriesPerCall = 8192;
@@ -57,9 +60,9 @@ ClusterMap::ClusterMap(BlockDevice& file, std::string file_name,
       external_data_(header.has(kExternalDataFile)),
       l1_offset_(l1.offset),
       l1_(l1.entries.size()),
-      // Never more than the image's tables need.
       cache_(file, cluster_size_,
-             std::min(l2_cache_bytes, l1_.size() * cluster_size_)) {
+             std::min(l2_cache_bytes, std::max(l1_.size() * cluster_size_,
+                                               kLeastL2CacheBytes))) {
   std::ranges::copy(l1.entries, l1_.begin());
 }
 

@@ -1,9 +1,13 @@
 #include "engine/qcow2/cluster_writer.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <mutex>
 #include <utility>
+
+#include "engine/errors.h"
 
 namespace pellucid::qcow2 {
 namespace {
@@ -256,6 +260,18 @@ void ClusterWriter::Enter(HostOffset table, GuestOffset guest,
 // Before anything is changed: what an entry refers to can be let go of.
 void ClusterWriter::CheckOld(HostOffset table, uint64_t index,
                              const L2Entry& entry) const {
+  const uint64_t allocated =
+      entry.subclusters & SubclusterBits(0, kSubclusters);
+  if (extended_l2_ && (entry.descriptor & kCompressed) == 0 &&
+      ((allocated & entry.subclusters >> kSubclusters) != 0 ||
+       (allocated != 0 && !HasHost(entry)))) {
+    throw CorruptImage(fmt::format(
+        "{}: L2 entry (byte {}) is {:#x} with the bitmap {:#x}: subclusters "
+        "are allocated that are zero, or without a cluster; try `qemu-img "
+        "check -r all` on a copy",
+        file_name_, map_.EntryOffset(table, index).value, entry.descriptor,
+        entry.subclusters));
+  }
   if (data_file_ != nullptr) return;
   constexpr char kWhat[] = "what is freed";
   if ((entry.descriptor & kCompressed) != 0) {

@@ -35,6 +35,13 @@ MetadataRegions::MetadataRegions(BlockDevice& file,
                  snapshots.back().entry_offset - header.snapshots_offset + 1);
   }
   for (const Snapshot& snapshot : snapshots) {
+    const auto field = [&](const char* name, uint64_t at) {
+      return fmt::format("{} (byte {}) of snapshot {}", name,
+                         snapshot.entry_offset + at, snapshot.info.id);
+    };
+    CheckTable(file_name, file.size(), cluster_size, snapshot.l1_table_offset,
+               field("l1_table_offset", 0), snapshot.l1_size,
+               field("l1_size", 8), kMaxL1Bytes);
     add_clusters(snapshot.l1_table_offset, uint64_t{snapshot.l1_size} * 8);
   }
   std::vector<uint64_t> refcount_table(table_bytes / 8);

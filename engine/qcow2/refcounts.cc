@@ -62,6 +62,10 @@ Refcounts::Block* Refcounts::Load(uint64_t number) {
   return (blocks_[number] = std::move(block)).get();
 }
 
+bool Refcounts::is_crowded() const {
+  return blocks_.size() * cluster_size_ > 2 * kMaxBlockBytes;
+}
+
 void Refcounts::DropCleanBlocks() {
   std::erase_if(blocks_, [](const auto& item) {
     return !item.second->is_changed() && !item.second->is_taken;

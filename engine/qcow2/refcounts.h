@@ -82,6 +82,9 @@ class Refcounts {
   bool Decrement(uint64_t cluster);
 
   uint64_t changed_bytes() const { return changed_bytes_; }
+  // True if more blocks are in memory than should be, because they have
+  // changes.
+  bool is_crowded() const;
   // What has changed, no longer counted as changed. To be followed by
   // ChangesWritten() or ChangesNotWritten() before it is called again.
   std::vector<Change> TakeChanges();

@@ -137,7 +137,9 @@ void TableSwitch::SwitchTo(NextTables next) {
     file_.Flush();
   } catch (...) {
     // Nothing refers to what was written behind the end.
-    if (file_.size() > old_file_size) file_.Resize(old_file_size);
+    if (file_.can_resize() && file_.size() > old_file_size) {
+      file_.Resize(old_file_size);
+    }
     throw;
   }
   WriteHeader(header);
@@ -146,12 +148,11 @@ void TableSwitch::SwitchTo(NextTables next) {
   for (const RefcountRewrite::Clusters& run : refcounts->freed()) {
     const uint64_t begin = run.first * cluster_size_;
     if (begin >= file_.size()) break;
-    file_.WriteZeroes(begin,
-                      std::min(run.count * cluster_size_, file_.size() - begin),
-                      ZeroMode::kFreeSpace);
+    file_.FreeSpace(begin,
+                    std::min(run.count * cluster_size_, file_.size() - begin));
   }
   const uint64_t end = refcounts->used_end() * cluster_size_;
-  if (end < file_.size()) file_.Resize(end);
+  if (file_.can_resize() && end < file_.size()) file_.Resize(end);
 }
 
 // Gives the header of the new state, its refcounts still the old ones.

@@ -90,7 +90,7 @@ void TableUpdates::Free(HostOffset host, uint64_t length, bool punch) {
 
 bool TableUpdates::is_full() const {
   return refcounts_.changed_bytes() > kMaxRefcountBytes ||
-         freed_.size() > kMaxFreed ||
+         refcounts_.is_crowded() || freed_.size() > kMaxFreed ||
          map_.l2_cache().changed_slices() >
              map_.l2_cache().capacity_slices() / 2;
 }
@@ -265,7 +265,7 @@ void TableUpdates::Punch(const Freed& freed) {
       at += cluster_size_;
       continue;
     }
-    file_.WriteZeroes(at, run_end - at, ZeroMode::kFreeSpace);
+    file_.FreeSpace(at, run_end - at);
     at = run_end;
   }
 }

@@ -63,20 +63,14 @@ class CrashDisks::Device : public ResizableDevice {
 
   void WriteZeroes(uint64_t offset, uint64_t length, ZeroMode) override {
     const std::lock_guard lock(disks_.mutex_);
-    Bytes& disk = content();
-    if (offset > disk.size() || length > disk.size() - offset) {
-      throw std::logic_error("zeroes behind the end of the disk");
-    }
     ThrowIfFailing("zeroes");
-    std::fill_n(disk.begin() + static_cast<ptrdiff_t>(offset), length,
-                std::byte{0});
-    disks_.Record([&] {
-      return DiskEvent{.disk = disk_,
-                       .kind = DiskEvent::Kind::kZeroes,
-                       .offset = offset,
-                       .length = length,
-                       .bytes = {}};
-    });
+    Zero(offset, length);
+  }
+
+  // An offer, whose failure nobody would be told of: it does not count.
+  void FreeSpace(uint64_t offset, uint64_t length) noexcept override {
+    const std::lock_guard lock(disks_.mutex_);
+    Zero(offset, length);
   }
 
   void Resize(uint64_t size) override {
@@ -102,6 +96,23 @@ class CrashDisks::Device : public ResizableDevice {
   }
 
  private:
+  // Requires disks_.mutex_.
+  void Zero(uint64_t offset, uint64_t length) {
+    Bytes& disk = content();
+    if (offset > disk.size() || length > disk.size() - offset) {
+      throw std::logic_error("zeroes behind the end of the disk");
+    }
+    std::fill_n(disk.begin() + static_cast<ptrdiff_t>(offset), length,
+                std::byte{0});
+    disks_.Record([&] {
+      return DiskEvent{.disk = disk_,
+                       .kind = DiskEvent::Kind::kZeroes,
+                       .offset = offset,
+                       .length = length,
+                       .bytes = {}};
+    });
+  }
+
   Bytes& content() const { return disks_.contents_[disk_]; }
 
   void ThrowIfFailing(const char* what) {
