@@ -1,5 +1,9 @@
 #include "fuse/inode_keeper.h"
 
+#include <fmt/core.h>
+
+#include <cerrno>
+#include <system_error>
 #include <utility>
 
 #include "engine/errors.h"
@@ -65,9 +69,16 @@ void InodeKeeper::Prepare() {
   const timespec modified = times_.modified();
   if (root_is_file_ && kernel_writeback_ &&
       (!mount_.SetSize(size_) || !mount_.SetTimes(accessed, modified))) {
-    throw IoError(EIO,
-                  "cannot set the size of what was just mounted; mount it on a "
-                  "directory, or with --cache none");
+    const int error = errno;
+    throw IoError(
+        error,
+        fmt::format("cannot set the size of what was just mounted to {} bytes: "
+                    "{}; {}mount it on a directory, or with --cache none",
+                    size_, std::generic_category().message(error),
+                    // The kernel applies it to this file, too.
+                    error == EFBIG ? "raise the limit on the size of files "
+                                     "(ulimit -f), "
+                                   : ""));
   }
   prepared_ = true;
 }
