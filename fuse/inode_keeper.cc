@@ -90,7 +90,11 @@ void InodeKeeper::Correct() {
   const bool stale = times_are_stale_.exchange(false);
   if (!grown && !stale) return;
   const bool done = Perform(
+      JobKind::kCorrection,
       [this, grown, stale] {
+        // Before its result is told: who waits for it may ask for a write-back
+        // next.
+        const CorrectionEnd end(*this);
         // SETATTR, which answers this, takes back the note.
         const bool has_size = !grown || mount_.SetSize(size_);
         const bool has_times =
@@ -102,17 +106,25 @@ void InodeKeeper::Correct() {
 }
 
 bool InodeKeeper::WriteBackPages() {
-  return Perform([this] { return mount_.WriteBackPages(); },
-                 kWriteBackPatience);
+  return Perform(
+      JobKind::kWriteBack, [this] { return mount_.WriteBackPages(); },
+      kWriteBackPatience);
 }
 
-bool InodeKeeper::Perform(std::function<bool()> work,
+bool InodeKeeper::Perform(JobKind kind, std::function<bool()> work,
                           std::chrono::milliseconds patience) {
   Job job(std::move(work));
   std::future<bool> result = job.get_future();
   {
     const std::scoped_lock lock(mutex_);
     if (has_ended_) return false;
+    if (kind == JobKind::kCorrection) {
+      ++corrections_;
+    } else if (corrections_ > 0) {
+      // It wants the inode's lock, which the kernel may hold for the request
+      // that waits for this: it would wait for ever.
+      return false;
+    }
     jobs_.push_back(std::move(job));
   }
   changed_.notify_all();
