@@ -1,5 +1,9 @@
 #include "fuse/inode_keeper.h"
 
+#include <fmt/core.h>
+
+#include <cerrno>
+#include <system_error>
 #include <utility>
 
 #include "engine/errors.h"
@@ -65,9 +69,16 @@ void InodeKeeper::Prepare() {
   const timespec modified = times_.modified();
   if (root_is_file_ && kernel_writeback_ &&
       (!mount_.SetSize(size_) || !mount_.SetTimes(accessed, modified))) {
-    throw IoError(EIO,
-                  "cannot set the size of what was just mounted; mount it on a "
-                  "directory, or with --cache none");
+    const int error = errno;
+    throw IoError(
+        error,
+        fmt::format("cannot set the size of what was just mounted to {} bytes: "
+                    "{}; {}mount it on a directory, or with --cache none",
+                    size_, std::generic_category().message(error),
+                    // The kernel applies it to this file, too.
+                    error == EFBIG ? "raise the limit on the size of files "
+                                     "(ulimit -f), "
+                                   : ""));
   }
   prepared_ = true;
 }
@@ -79,7 +90,11 @@ void InodeKeeper::Correct() {
   const bool stale = times_are_stale_.exchange(false);
   if (!grown && !stale) return;
   const bool done = Perform(
+      JobKind::kCorrection,
       [this, grown, stale] {
+        // Before its result is told: who waits for it may ask for a write-back
+        // next.
+        const CorrectionEnd end(*this);
         // SETATTR, which answers this, takes back the note.
         const bool has_size = !grown || mount_.SetSize(size_);
         const bool has_times =
@@ -91,17 +106,25 @@ void InodeKeeper::Correct() {
 }
 
 bool InodeKeeper::WriteBackPages() {
-  return Perform([this] { return mount_.WriteBackPages(); },
-                 kWriteBackPatience);
+  return Perform(
+      JobKind::kWriteBack, [this] { return mount_.WriteBackPages(); },
+      kWriteBackPatience);
 }
 
-bool InodeKeeper::Perform(std::function<bool()> work,
+bool InodeKeeper::Perform(JobKind kind, std::function<bool()> work,
                           std::chrono::milliseconds patience) {
   Job job(std::move(work));
   std::future<bool> result = job.get_future();
   {
     const std::scoped_lock lock(mutex_);
     if (has_ended_) return false;
+    if (kind == JobKind::kCorrection) {
+      ++corrections_;
+    } else if (corrections_ > 0) {
+      // It wants the inode's lock, which the kernel may hold for the request
+      // that waits for this: it would wait for ever.
+      return false;
+    }
     jobs_.push_back(std::move(job));
   }
   changed_.notify_all();

@@ -76,18 +76,37 @@ class InodeKeeper {
   void Correct();
 
   // Sends what the kernel's cache holds to the server. False if that fails or
-  // takes too long; the caller must then expect anything.
+  // takes too long, and at once while something is being corrected; the caller
+  // must then expect anything. May be called by a request during which the
+  // kernel holds the inode's lock.
   bool WriteBackPages();
 
  private:
   using Job = std::packaged_task<bool()>;
+  enum class JobKind { kCorrection, kWriteBack };
+
+  // Counts a correction as done when it goes.
+  class CorrectionEnd {
+   public:
+    explicit CorrectionEnd(InodeKeeper& keeper) : keeper_(keeper) {}
+    CorrectionEnd(const CorrectionEnd&) = delete;
+    CorrectionEnd& operator=(const CorrectionEnd&) = delete;
+    ~CorrectionEnd() {
+      const std::scoped_lock lock(keeper_.mutex_);
+      --keeper_.corrections_;
+    }
+
+   private:
+    InodeKeeper& keeper_;
+  };
 
   void Run(const std::stop_token& stop, const std::function<void()>& on_ready,
            const std::function<void(std::exception_ptr)>& on_failure);
   void Prepare();
   // Lets the thread do `work` and gives its result; false if it is not done
-  // within `patience`.
-  bool Perform(std::function<bool()> work, std::chrono::milliseconds patience);
+  // within `patience`, or may never be.
+  bool Perform(JobKind kind, std::function<bool()> work,
+               std::chrono::milliseconds patience);
 
   OwnMount& mount_;
   const FileTimes& times_;
@@ -102,7 +121,8 @@ class InodeKeeper {
   std::condition_variable_any changed_;
   // Guarded by mutex_.
   std::deque<Job> jobs_;
-  bool has_ended_ = false;  // Nobody does jobs any more.
+  unsigned corrections_ = 0;  // Waiting in jobs_, or being made.
+  bool has_ended_ = false;    // Nobody does jobs any more.
 
   std::jthread thread_;  // Last: it uses all of the above.
 };

@@ -22,7 +22,9 @@ class Descriptor {
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;
   ~Descriptor() {
+    const int error = errno;  // Of the call that was made with it.
     if (fd_ >= 0) close(fd_);
+    errno = error;
   }
   int get() const { return fd_; }
   bool is_open() const { return fd_ >= 0; }

@@ -26,7 +26,7 @@ class OwnMount {
   void Identify();
 
   // Make the kernel set its inode's size or times, by way of SETATTR. False if
-  // that fails.
+  // that fails; errno tells why.
   bool SetSize(uint64_t size);
   bool SetTimes(timespec accessed, timespec modified);
 

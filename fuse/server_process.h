@@ -25,6 +25,9 @@ class ServerProcess {
   // 0 if it had ended before.
   pid_t pid() const { return pid_; }
 
+  // Whether it had ended before it was asked for.
+  bool has_ended() const { return pid_ == 0; }
+
   // False if the process still exists after `patience`.
   bool WaitForEnd(std::chrono::milliseconds patience) const;
 

@@ -4,11 +4,14 @@
 #include <fmt/core.h>
 #include <spawn.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -18,12 +21,17 @@
 #include "engine/errors.h"
 #include "engine/io_error.h"
 #include "fuse/mount_table.h"
+#include "fuse/mountpoint.h"
+#include "fuse/owner_child.h"
 #include "fuse/server_process.h"
 
 namespace pellucid::fuse {
 namespace {
 
 constexpr std::chrono::seconds kServerPatience{60};
+// The kernel may hold gigabytes for a slow disk. A server that is stuck has
+// answered another question just before.
+constexpr std::chrono::minutes kFlushPatience{5};
 constexpr char kUnmountProgram[] = "fusermount3";
 
 [[noreturn]] void ThrowBusy(const std::filesystem::path& mountpoint) {
@@ -53,6 +61,48 @@ MountTableEntry FindOurMount(const std::filesystem::path& path) {
                     path.string(), mount->type));
   }
   return *mount;
+}
+
+// Runs in a child: 0, or the errno that kept the file from being synced.
+int SyncFileOf(const char* mountpoint) {
+  struct statvfs file_system = {};
+  if (statvfs(mountpoint, &file_system) != 0) return errno;
+  if ((file_system.f_flag & ST_RDONLY) != 0) return 0;
+  const int root = open(mountpoint, O_PATH | O_CLOEXEC | O_NOFOLLOW);
+  struct stat status = {};
+  if (root < 0 || fstat(root, &status) != 0) return errno;
+  const int file = S_ISDIR(status.st_mode)
+                       ? openat(root, kDiskName, O_RDONLY | O_CLOEXEC)
+                       : open(mountpoint, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  if (file < 0 || fsync(file) != 0) return errno;
+  // Not left to the end of the process: the mount must be idle then.
+  close(file);
+  close(root);
+  return 0;
+}
+
+void TellSyncErrno(const char* mountpoint, int fd) {
+  const int error = SyncFileOf(mountpoint);
+  (void)!write(fd, &error, sizeof error);
+}
+
+// Makes durable what was written while there is still somebody to tell that it
+// failed: once unmounted, the server has only its log, and ends.
+void SyncBeforeUnmount(const MountTableEntry& mount) {
+  const std::string answer = AskAsOwner(mount, kFlushPatience, TellSyncErrno);
+  int error = ETIMEDOUT;
+  if (answer.size() == sizeof error) {
+    std::memcpy(&error, answer.data(), sizeof error);
+  }
+  if (error == 0) return;
+  throw IoError(
+      error,
+      fmt::format("{}: still mounted, for what was written to it could not be "
+                  "made durable: {}; cure that (make room for the image, say) "
+                  "and unmount again, or give up what cannot be written with "
+                  "--lazy",
+                  mount.mountpoint.string(),
+                  std::generic_category().message(error)));
 }
 
 // Runs `arguments[0]` and returns its exit code; what it writes on standard
@@ -127,6 +177,7 @@ void Unmount(const std::filesystem::path& mountpoint, UnmountMode mode) {
   const std::optional<ServerProcess> server = mode == UnmountMode::kWhenIdle
                                                   ? ServerProcess::Find(mount)
                                                   : std::nullopt;
+  if (server && !server->has_ended()) SyncBeforeUnmount(mount);
   if (!UnmountInOneWay(mount.mountpoint, mode)) ThrowBusy(mount.mountpoint);
   if (mode == UnmountMode::kLazy) return;
   if (!server) {

@@ -10,11 +10,13 @@ enum class UnmountMode {
   kLazy,      // Open files stay usable; the server ends with the last of them.
 };
 
-// Ends the mount of pellucid at `mountpoint`. Unless lazy, it returns when the
-// serving process has ended, so that the image is free again. Never waits for a
-// server that does not answer: unmounts, and throws Error since it cannot tell
-// whether that has ended. Throws UsageError if nothing of ours is mounted
-// there, Error with a remedy if it is in use, IoError.
+// Ends the mount of pellucid at `mountpoint`. Unless lazy, it first makes
+// durable what was written, and returns when the serving process has ended, so
+// that the image is free again. If that fails, or takes minutes, it throws
+// IoError with the remedy, and all stays mounted. Never waits for a server that
+// does not answer: unmounts, and throws Error since it cannot tell whether that
+// has ended. Throws UsageError if nothing of ours is mounted there, Error with
+// a remedy if it is in use, IoError. Not for a process with other threads.
 void Unmount(const std::filesystem::path& mountpoint, UnmountMode mode);
 
 // Unmounts whatever is at `mountpoint`, an absolute path; false if it is in

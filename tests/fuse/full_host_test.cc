@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/errors.h"
 #include "tests/engine/opened_image_fixture.h"
 #include "tests/engine/programs_fixture.h"
 #include "tests/fuse/program_fixture.h"
@@ -25,6 +26,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::AnyOf;
+using ::testing::HasSubstr;
 
 constexpr size_t kMiB = 1 << 20;
 constexpr size_t kSize = 64 * kMiB;
@@ -138,6 +140,25 @@ TEST_F(FullHostTest, ScatteredWritesAreToldByFsyncAndKept) {
     MakeRoom();
     EXPECT_EQ(fsync(buffered.fd()), 0);
   }
+  ExpectModelInImage();
+}
+
+TEST_F(FullHostTest, UnmountTellsWhatDoesNotFitAndLosesNothing) {
+  {
+    const OpenFile buffered(file(), O_RDWR);
+    // Taken by the caches, but each takes a cluster of the host.
+    for (size_t offset = 8 * kMiB; offset < 32 * kMiB; offset += 64 << 10) {
+      ASSERT_EQ(Write(buffered, offset + 4096, 8192, offset), 0);
+    }
+  }
+  for (int i = 0; i < 2; ++i) {
+    const ProgramResult result = Pellucid({"umount", "file"});
+    EXPECT_EQ(result.exit_code, static_cast<int>(ExitCode::kIoError));
+    EXPECT_THAT(result.err, HasSubstr("No space left on device"));
+    EXPECT_THAT(result.err, HasSubstr("--lazy"));
+    ASSERT_TRUE(IsMounted(file()));
+  }
+  MakeRoom();
   ExpectModelInImage();
 }
 

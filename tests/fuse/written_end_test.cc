@@ -144,6 +144,37 @@ TEST_P(WrittenEndTest, FailureOfTheLastFlushIsTold) {
   }
 }
 
+TEST_P(WrittenEndTest, UnmountThatCannotFlushLeavesTheMount) {
+  MountDisk();
+  { Scribble(OpenFile(disk(), O_RDWR)); }
+  disk_.journal().flush_errno = ENOSPC;
+  for (int i = 0; i < 2; ++i) {
+    try {
+      Unmount(mountpoint(), UnmountMode::kWhenIdle);
+      ADD_FAILURE() << "nothing was told";
+    } catch (const IoError& error) {
+      EXPECT_EQ(error.host_errno(), ENOSPC);
+      EXPECT_THAT(error.what(), HasSubstr(mountpoint().native()));
+      EXPECT_THAT(error.what(), HasSubstr("--lazy"));
+    }
+    ASSERT_TRUE(IsMounted(mountpoint()));
+  }
+  disk_.journal().flush_errno = 0;
+  Unmount(mountpoint(), UnmountMode::kWhenIdle);
+  ExpectAllIsThere();
+  EXPECT_EQ(AwaitServer(), 0) << Log();
+}
+
+TEST_P(WrittenEndTest, LazyUnmountGivesUpWhatCannotBeFlushed) {
+  MountDisk();
+  { Scribble(OpenFile(disk(), O_RDWR)); }
+  disk_.journal().flush_errno = ENOSPC;
+  EXPECT_NO_THROW(Unmount(mountpoint(), UnmountMode::kLazy));
+  EXPECT_FALSE(IsMounted(mountpoint()));
+  const int status = AwaitServer();
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) != 0) << status;
+}
+
 TEST_P(WrittenEndTest, DeferredErrorIsReportedByClose) {
   auto device = std::make_unique<WritableModelDevice>(disk_);
   WritableDevice* const writable = device.get();
