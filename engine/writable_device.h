@@ -30,10 +30,6 @@ class WritableDevice : public BlockDevice {
   // as much space as any other.
   virtual bool can_free_space() const { return true; }
 
-  // Whether WriteZeroes() can give space back at all. Ciphertext of zeros takes
-  // as much space as any other.
-  virtual bool can_free_space() const { return true; }
-
   // Returns when everything that was written before the call is durable: a
   // barrier. After an error nothing may be taken for durable, nothing is
   // forgotten, and the next Flush() tries all of it again; unless the host
