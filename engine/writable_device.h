@@ -26,9 +26,6 @@ class WritableDevice : public BlockDevice {
   // Makes the range read as zeros, and durably so behind the next Flush().
   // Requires offset + length <= size(). Throws as Write() does.
   virtual void WriteZeroes(uint64_t offset, uint64_t length, ZeroMode mode) = 0;
-  // Whether WriteZeroes() can give space back at all. Ciphertext of zeros takes
-  // as much space as any other.
-  virtual bool can_free_space() const { return true; }
 
   // Returns when everything that was written before the call is durable: a
   // barrier. After an error nothing may be taken for durable, nothing is

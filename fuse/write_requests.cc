@@ -142,12 +142,6 @@ void PlaintextFilesystem::Fallocate(fuse_req_t request, int mode,
     fuse_reply_err(request, EOPNOTSUPP);
     return;
   }
-  if (is_punch && !writable_->can_free_space()) {
-    // Who asks takes it for cheap: mkfs and fstrim would fill the image with
-    // encrypted zeros.
-    fuse_reply_err(request, EOPNOTSUPP);
-    return;
-  }
   const uint64_t end = device_.size();
   const uint64_t room = offset < end ? end - offset : 0;
   if (is_zero && length > room) {

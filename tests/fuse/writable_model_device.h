@@ -31,7 +31,6 @@ class SharedDisk {
     std::atomic<int> write_errno;  // 0: succeed.
     std::atomic<int> flush_errno;
     std::atomic<int> flush_milliseconds;
-    std::atomic<bool> cannot_free_space;
   };
   static constexpr uint64_t kBlock = 4096;
 
@@ -117,10 +116,6 @@ class WritableModelDevice : public WritableDevice {
       for (uint64_t i = first; i < end; ++i) disk_.stored()[i] = std::byte{0};
     }
     ++disk_.journal().writes_since_flush;
-  }
-
-  bool can_free_space() const override {
-    return !disk_.journal().cannot_free_space;
   }
 
   void Flush() override {

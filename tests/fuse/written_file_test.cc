@@ -310,22 +310,6 @@ TEST_P(WrittenFileTest, RangesAreZeroed) {
   EXPECT_EQ(EndByUnmount(), 0) << Log();
 }
 
-TEST_P(WrittenFileTest, HolesArePunchedOnlyWhereThatFreesSpace) {
-  MountDisk();
-  journal().cannot_free_space = true;
-  {
-    const OpenFile file(disk(), O_RDWR);
-    EXPECT_EQ(fallocate(file.fd(), FALLOC_FL_ZERO_RANGE, 400'000, 50'000), 0);
-    EXPECT_EQ(fallocate(file.fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                        100'000, 200'000),
-              -1);
-    EXPECT_EQ(errno, EOPNOTSUPP);
-  }
-  EXPECT_EQ(EndByUnmount(), 0) << Log();
-  EXPECT_TRUE(HasPattern(0, 400'000) && Has(Filled(50'000, 0), 400'000) &&
-              HasPattern(450'000, kSize));
-}
-
 TEST_P(WrittenFileTest, DataThatOnlyTheKernelHasIsNoHole) {
   disk_ = std::make_unique<SharedDisk>(kSize);
   Remount();
