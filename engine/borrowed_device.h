@@ -26,7 +26,6 @@ class BorrowedDevice : public ResizableDevice {
   }
   void Flush() override { device_.Flush(); }
   void Resize(uint64_t size) override { device_.Resize(size); }
-  bool can_free_space() const override { return device_.can_free_space(); }
   bool can_resize() const override { return device_.can_resize(); }
   void FreeSpace(uint64_t offset, uint64_t length) noexcept override {
     device_.FreeSpace(offset, length);

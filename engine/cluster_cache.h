@@ -79,7 +79,6 @@ class ClusterCache : public WritableDevice {
   // Throws the error of a write-back that failed since the last Flush() as
   // well, in the background and even if a later attempt succeeded.
   void Flush() override;
-  bool can_free_space() const override { return below_->can_free_space(); }
 
   // Throws the error of a write-back in the background, once, if no Flush() has
   // reported it yet; for close(2). Costs nothing otherwise.

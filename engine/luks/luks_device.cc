@@ -140,11 +140,6 @@ void LuksDevice::WriteZeroes(uint64_t offset, uint64_t length, ZeroMode mode) {
   }
 }
 
-bool LuksDevice::can_free_space() const {
-  return std::ranges::none_of(
-      runs_, [](const Run& run) { return run.cipher != nullptr; });
-}
-
 void LuksDevice::WriteInRegion(const Run& run, uint64_t in_run,
                                const std::byte* in, size_t length) {
   const size_t sector_size = run.cipher->sector_size();

@@ -37,7 +37,6 @@ class LuksDevice : public WritableDevice {
   // Frees no space in an encrypted segment, whatever `mode` is.
   void WriteZeroes(uint64_t offset, uint64_t length, ZeroMode mode) override;
   void Flush() override;
-  bool can_free_space() const override;
 
  private:
   struct Run {
