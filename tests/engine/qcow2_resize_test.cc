@@ -198,7 +198,9 @@ TEST_F(ResizeLimitsTest, SnapshotsWithoutTheirSizeAreRefused) {
   const uint64_t extra = LoadNumber(files[0], entry + 36, 4);
   StoreNumber(files[0], entry + 36, 4, 0);
   const auto at = files[0].begin() + static_cast<ptrdiff_t>(entry + 40);
-  std::copy_n(at + static_cast<ptrdiff_t>(extra), 8, at);
+  const uint64_t names = LoadNumber(files[0], entry + 12, 2) +
+                         LoadNumber(files[0], entry + 14, 2);
+  std::copy_n(at + static_cast<ptrdiff_t>(extra), names, at);
   CrashDisks disks(files);
   for (const uint64_t size : {1 << 21, 1 << 19}) {
     EXPECT_THAT(ThrownText<Unsupported>([&] {
