@@ -21,6 +21,7 @@
 #include "fuse/file_times.h"
 #include "fuse/init_reply.h"
 #include "fuse/inode_keeper.h"
+#include "fuse/read_ahead.h"
 #include "fuse/session_signals.h"
 
 namespace pellucid::fuse {
@@ -203,6 +204,7 @@ void MountSession::Run(const std::function<void()>& on_ready) {
   InodeKeeper keeper(mount, mountpoint_.kind, device_.device->size(), times);
   PlaintextFilesystem filesystem(device_, image_, mountpoint_.kind, options_,
                                  log_, times, is_writable ? &keeper : nullptr);
+  filesystem.set_on_first_open([this] { RaiseReadAhead(mountpoint_.path); });
   LibfuseSession session(options_, is_writable, filesystem);
   session.Mount(mountpoint_, options_);
   if (is_writable) session.ExpectWrites();
