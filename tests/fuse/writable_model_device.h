@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <mutex>
 #include <span>
 #include <stdexcept>
 #include <thread>
@@ -72,6 +73,7 @@ class WritableModelDevice : public WritableDevice {
   uint64_t size() const override { return disk_.bytes().size(); }
 
   void Read(uint64_t offset, std::span<std::byte> out) override {
+    const std::scoped_lock lock(mutex_);
     const auto from = Range(offset, out.size());
     if (!out.empty()) std::memcpy(out.data(), from.data(), out.size());
   }
@@ -80,6 +82,7 @@ class WritableModelDevice : public WritableDevice {
     if (offset >= size() || max_length == 0) {
       throw std::logic_error("an extent past the end was asked for");
     }
+    const std::scoped_lock lock(mutex_);
     const auto stored = disk_.stored();
     const bool is_stored = stored[offset / kBlock] != std::byte{0};
     uint64_t end = offset / kBlock;
@@ -93,6 +96,7 @@ class WritableModelDevice : public WritableDevice {
   }
 
   void Write(uint64_t offset, std::span<const std::byte> in) override {
+    const std::scoped_lock lock(mutex_);
     const auto to = Range(offset, in.size());
     Fail(disk_.journal().write_errno, "model: write");
     if (!in.empty()) std::memcpy(to.data(), in.data(), in.size());
@@ -103,6 +107,7 @@ class WritableModelDevice : public WritableDevice {
   }
 
   void WriteZeroes(uint64_t offset, uint64_t length, ZeroMode mode) override {
+    const std::scoped_lock lock(mutex_);
     const auto to = Range(offset, length);
     Fail(disk_.journal().write_errno, "model: write of zeros");
     std::memset(to.data(), 0, to.size());
@@ -148,6 +153,7 @@ class WritableModelDevice : public WritableDevice {
   }
 
   SharedDisk& disk_;
+  std::mutex mutex_;  // One request at a time touches the bytes.
 };
 
 }  // namespace pellucid::fuse
