@@ -309,6 +309,31 @@ TEST(ClusterCacheTest, BackgroundFlushErrorIsKeptAndTriedAgain) {
   EXPECT_NO_THROW(d.cache->Flush());
 }
 
+TEST(ClusterCacheTest, DeferredErrorsAreReportedOnce) {
+  auto options = CachedDevice::Quiet(4 << 20);
+  options.max_age = 20ms;
+  options.retry_after = 20ms;
+  for (const bool flush_fails : {false, true}) {
+    SCOPED_TRACE(flush_fails);
+    CachedDevice d(Bytes(1 << 20), options);
+    EXPECT_NO_THROW(d.cache->ReportDeferredError());
+    if (flush_fails) {
+      d.below->FailFlushes(1, EDQUOT);
+    } else {
+      d.below->FailNthWrite(1, EDQUOT);
+    }
+    d.cache->Write(0, Filled(kPage, 1));
+    // A later attempt has succeeded: the error is told all the same.
+    ASSERT_TRUE(Eventually([&] {
+      const auto events = d.below->events();
+      return !events.empty() && events.back() == kFlushed;
+    }));
+    EXPECT_EQ(ErrnoOf([&] { d.cache->ReportDeferredError(); }), EDQUOT);
+    EXPECT_NO_THROW(d.cache->ReportDeferredError());
+    EXPECT_NO_THROW(d.cache->Flush());
+  }
+}
+
 TEST(ClusterCacheTest, FailedFlushIsReportedAndTriedAgain) {
   CachedDevice d(Bytes(1 << 20));
   d.cache->Write(0, Filled(kPage, 1));

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/errors.h"
+#include "engine/qcow2/snapshot_changes.h"
 #include "tests/engine/qemu_images_fixture.h"
 #include "tests/engine/thrown_text.h"
 #include "tests/engine/writable_image_fixture.h"
@@ -171,6 +172,119 @@ TEST_F(HostileWritesTest, OverlappingTablesAreRefusedAtOpening) {
       ThrownText<CorruptImage>([&] { OpenImage(options, passphrases); }),
       HasSubstr("overlap"));
   EXPECT_EQ(ReadHostFile(images_.path("disk.qcow2")), image);
+}
+
+// What is written to the disk, or done to its snapshots, could land on whatever
+// the snapshot calls its table.
+TEST_F(HostileWritesTest, SnapshotWhoseL1TableIsElsewhereIsRefusedAtOpening) {
+  TakeSnapshot(images_, "disk.qcow2", "s");
+  good_ = ReadHostFile(images_.path("disk.qcow2"));
+  const uint64_t entry = LoadNumber(good_, 64, 8);
+  const uint64_t own = LoadNumber(good_, entry, 8);
+  struct Damage {
+    uint64_t offset;
+    uint64_t entries;
+    const char* text;
+  };
+  for (const Damage& damage : std::vector<Damage>{
+           {0, 1, "l1_table_offset"},
+           {own + 512, 1, "l1_table_offset"},
+           {good_.size() / kCluster * kCluster + kCluster, 1, "file"},
+           {uint64_t{1} << 40, 1, "file"},
+           {~(kCluster - 1), 1, "file"},
+           {own, (32U << 20) / 8 + 1, "l1_size"},
+           {own, 0xffffffff, "l1_size"},
+           {entry / kCluster * kCluster, 1, "overlap"},
+           {l1_, 1, "overlap"},
+           {l2_, 1, "overlap"},
+           {refcount_table_, 1, "overlap"},
+           {refcount_block_, 1, "overlap"}}) {
+    SCOPED_TRACE(
+        fmt::format("{:#x}, {} entries", damage.offset, damage.entries));
+    Bytes bytes = good_;
+    StoreNumber(bytes, entry, 8, damage.offset);
+    StoreNumber(bytes, entry + 8, 4, damage.entries);
+    WriteHostFile(images_.path("disk.qcow2"), bytes);
+    const ImageInMemory image(images_, "disk.qcow2");
+    CrashDisks disks(image.files());
+    EXPECT_THAT(ThrownText<CorruptImage>([&] { image.Open(disks); }),
+                HasSubstr(damage.text));
+    EXPECT_THROW(
+        qcow2::CreateSnapshot(*disks.Open(), "disk.qcow2", {.name = "t"}),
+        CorruptImage);
+    EXPECT_THROW(qcow2::DeleteSnapshot(*disks.Open(), "disk.qcow2", "s"),
+                 CorruptImage);
+    EXPECT_THROW(qcow2::ApplySnapshot(*disks.Open(), "disk.qcow2", "s"),
+                 CorruptImage);
+    EXPECT_EQ(disks.changes(), 0U);
+  }
+}
+
+// Beside the subcluster that is written there are others of which the bitmap
+// says what cannot be: with a new cluster they would show what it held before.
+class HostileSubclustersTest : public ::testing::Test {
+ protected:
+  static constexpr uint64_t kLargeCluster = 16384;
+  static constexpr uint64_t kSubcluster = kLargeCluster / 32;
+  static constexpr uint64_t kFifth = uint64_t{1} << 5;
+
+  HostileSubclustersTest() {
+    images_.Create({.name = "disk.qcow2",
+                    .encryption = "none",
+                    .cluster_size = kLargeCluster,
+                    .virtual_size = 1 << 20,
+                    .extended_l2 = true,
+                    .more_options = {},
+                    .backing = ""});
+    images_.Write("disk.qcow2", {"write -q -P 7 0 50k"});
+    good_ = ReadHostFile(images_.path("disk.qcow2"));
+    l2_ = LoadNumber(good_, LoadNumber(good_, 40, 8), 8) & kOffset;
+    data_ = LoadNumber(good_, l2_, 8) & kOffset;
+  }
+
+  void ExpectRefused(uint64_t descriptor, uint64_t bitmap) {
+    SCOPED_TRACE(fmt::format("{:#x} with {:#x}", descriptor, bitmap));
+    Bytes bytes = good_;
+    StoreNumber(bytes, l2_, 8, descriptor);
+    StoreNumber(bytes, l2_ + 8, 8, bitmap);
+    WriteHostFile(images_.path("disk.qcow2"), bytes);
+    const ImageInMemory image(images_, "disk.qcow2");
+    const std::vector<std::function<void(WritableDevice&)>> changes = {
+        [](WritableDevice& disk) { disk.Write(0, Noise(kSubcluster, 1)); },
+        [](WritableDevice& disk) { disk.Write(700, Noise(100, 1)); },
+        [](WritableDevice& disk) {
+          disk.Write(31 * kSubcluster, Noise(kLargeCluster, 1));
+        },
+        [](WritableDevice& disk) {
+          disk.WriteZeroes(0, kLargeCluster, ZeroMode::kFreeSpace);
+        },
+        [](WritableDevice& disk) {
+          disk.WriteZeroes(0, kLargeCluster, ZeroMode::kKeepSpace);
+        }};
+    for (size_t i = 0; i < changes.size(); ++i) {
+      SCOPED_TRACE(i);
+      CrashDisks disks(image.files());
+      const auto disk = image.Open(disks);
+      EXPECT_THAT(ThrownText<CorruptImage>([&] { changes[i](*disk); }),
+                  HasSubstr("bitmap"));
+      disk->Flush();
+      EXPECT_EQ(disks.contents(), image.files());
+    }
+  }
+
+  QemuImages images_;
+  Bytes good_;
+  uint64_t l2_ = 0;
+  uint64_t data_ = 0;  // Of the first cluster.
+};
+
+TEST_F(HostileSubclustersTest, AllocatedWithoutAClusterAreRefused) {
+  ExpectRefused(0, kFifth);
+}
+
+TEST_F(HostileSubclustersTest, AllocatedAndZeroAreRefused) {
+  ExpectRefused(0, kFifth | kFifth << 32);
+  ExpectRefused(data_, kFifth | kFifth << 32);  // Not its own: to be copied.
 }
 
 }  // namespace

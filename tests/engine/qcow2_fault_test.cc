@@ -7,6 +7,7 @@
 
 #include "engine/errors.h"
 #include "engine/qcow2/refcount_comparison.h"
+#include "tests/engine/crash_points.h"
 #include "tests/engine/qemu_images_fixture.h"
 #include "tests/engine/writable_image_fixture.h"
 
@@ -47,7 +48,17 @@ std::vector<Stack> Stacks() {
   };
 }
 
-class Qcow2FaultTest : public ::testing::TestWithParam<Stack> {};
+class Qcow2FaultTest : public ::testing::TestWithParam<Stack> {
+ protected:
+  void SetUp() override {
+    images_.Create(GetParam().image);
+    images_.Write("disk.qcow2",
+                  ScatteredWrites(images_, 512 << 10, 4096, 15, 6));
+    if (GetParam().has_snapshot) TakeSnapshot(images_, "disk.qcow2", "s");
+  }
+
+  QemuImages images_;
+};
 
 INSTANTIATE_TEST_SUITE_P(All, Qcow2FaultTest, ::testing::ValuesIn(Stacks()),
                          [](const auto& test) { return test.param.name; });
@@ -84,22 +95,20 @@ int Exercise(ModelledImage& image) {
   return errors;
 }
 
+// How many changes of the host's file it takes.
+uint64_t ChangesOf(const ImageInMemory& image, const Bytes& before) {
+  CrashDisks clean(image.files());
+  SyncedModel model(before);
+  ModelledImage writer(image, clean, model);
+  EXPECT_EQ(Exercise(writer), 0);
+  return clean.changes();
+}
+
 // The host fails at the n-th change, for every n: once, then for a while.
 TEST_P(Qcow2FaultTest, NothingIsLostByAnErrorThatPasses) {
-  QemuImages images;
-  images.Create(GetParam().image);
-  images.Write("disk.qcow2", ScatteredWrites(images, 512 << 10, 4096, 15, 6));
-  if (GetParam().has_snapshot) TakeSnapshot(images, "disk.qcow2", "s");
-  const ImageInMemory image(images, "disk.qcow2");
+  const ImageInMemory image(images_, "disk.qcow2");
   const Bytes before = image.Content(image.files());
-
-  CrashDisks clean(image.files());
-  {
-    SyncedModel model(before);
-    ModelledImage writer(image, clean, model);
-    ASSERT_EQ(Exercise(writer), 0);
-  }
-  const uint64_t changes = clean.changes();
+  const uint64_t changes = ChangesOf(image, before);
   ASSERT_GT(changes, 40U);
   for (uint64_t n = 0; n < changes; ++n) {
     for (const uint64_t count : {1U, 9U}) {
@@ -125,6 +134,43 @@ TEST_P(Qcow2FaultTest, NothingIsLostByAnErrorThatPasses) {
       ASSERT_TRUE(check.is_sound()) << testing::PrintToString(check.texts);
     }
   }
+}
+
+// The host fails for a while, or for good, and sooner or later the power goes:
+// what a flush confirmed before, meanwhile or afterwards is there.
+TEST_P(Qcow2FaultTest, PowerCutsAroundAnErrorLeaveASoundImage) {
+  const ImageInMemory image(images_, "disk.qcow2");
+  const Bytes before = image.Content(image.files());
+  const uint64_t changes = ChangesOf(image, before);
+  ASSERT_GT(changes, 40U);
+  uint64_t points = 0;
+  for (const uint64_t count : {uint64_t{1}, uint64_t{9}, UINT64_MAX / 2}) {
+    // Not everywhere: it takes its time.
+    for (uint64_t n = count % 3; n < changes; n += 3) {
+      SCOPED_TRACE(testing::Message() << count << " errors from change " << n);
+      CrashDisks disks(image.files());
+      SyncedModel model(before);
+      {
+        ModelledImage writer(image, disks, model);
+        disks.FailChanges(n, count, n % 2 == 0 ? ENOSPC : EIO);
+        const int errors = Exercise(writer);
+        if (disks.StopFailing() > 0) {
+          EXPECT_GT(errors, 0) << "nobody was told";
+        }
+        if (count <= 9) {
+          ASSERT_NO_THROW(writer.Flush());
+          EXPECT_EQ(Exercise(writer), 0);
+        }
+      }
+      CrashJudge judge = JudgeOf(image, model, 499);
+      std::string wrong;
+      points += ForEachCrashPoint(disks, 0.5, n, [&](const CrashPoint& point) {
+        if (wrong.empty()) wrong = judge.Judge(point);
+      });
+      ASSERT_EQ(wrong, "");
+    }
+  }
+  EXPECT_GT(points, 1000U);
 }
 
 }  // namespace

@@ -2,9 +2,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -23,6 +26,10 @@ using ::testing::HasSubstr;
 
 class WritableFileDeviceTest : public ::testing::Test {
  protected:
+  void TearDown() override {
+    umount2(Path("ramfs").c_str(), MNT_DETACH);  // If a test has mounted it.
+  }
+
   fs::path Path(std::string_view name) const { return folder_ / name; }
 
   ScratchFolder folder_;
@@ -76,6 +83,41 @@ TEST_F(WritableFileDeviceTest, ZeroesReadAsZerosAndGiveSpaceBackIfAsked) {
       EXPECT_GE(stat.st_blocks * 512, 1 << 20);
     }
   }
+}
+
+// An offer costs nothing where it cannot be taken; what has to read as zeros is
+// written then.
+TEST_F(WritableFileDeviceTest, HostWithoutHolesKeepsTheSpace) {
+  if (geteuid() != 0) {
+    ASSERT_EQ(getenv("CI"), nullptr) << "mounting a file system needs root";
+    GTEST_SKIP() << "mounting a file system needs root";
+  }
+  fs::create_directory(Path("ramfs"));
+  ASSERT_EQ(mount("none", Path("ramfs").c_str(), "ramfs", 0, nullptr), 0);
+  Bytes content = Noise(300000, 1);
+  WriteHostFile(Path("ramfs") / "disk", content);
+  {
+    const auto device = WritableFileDevice::Open(Path("ramfs") / "disk");
+    device->FreeSpace(0, 100000);
+    EXPECT_EQ(ReadHostFile(Path("ramfs") / "disk"), content);
+    for (const ZeroMode mode : {ZeroMode::kFreeSpace, ZeroMode::kKeepSpace}) {
+      const size_t begin = mode == ZeroMode::kFreeSpace ? 5 : 200005;
+      device->WriteZeroes(begin, 70001, mode);
+      std::fill_n(content.begin() + static_cast<ptrdiff_t>(begin), 70001,
+                  std::byte{0});
+      EXPECT_EQ(ReadHostFile(Path("ramfs") / "disk"), content);
+    }
+  }
+}
+
+TEST_F(WritableFileDeviceTest, FreedSpaceIsGivenToTheHost) {
+  WriteHostFile(Path("disk"), Noise(1 << 20, 1));
+  const auto device = WritableFileDevice::Open(Path("disk"));
+  device->FreeSpace(0, 512 << 10);
+  struct stat stat = {};
+  ASSERT_EQ(::stat(Path("disk").c_str(), &stat), 0);
+  EXPECT_LE(stat.st_blocks * 512, 600 << 10);
+  EXPECT_EQ(stat.st_size, 1 << 20);
 }
 
 TEST_F(WritableFileDeviceTest, CreatedFileIsEmptyAndForItsOwnerAlone) {

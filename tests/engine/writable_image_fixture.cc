@@ -82,6 +82,13 @@ std::unique_ptr<qcow2::Qcow2Image> ImageInMemory::Open(
   return std::make_unique<qcow2::Qcow2Image>(std::move(parts));
 }
 
+std::unique_ptr<qcow2::Qcow2Image> ImageInMemory::Open(
+    std::unique_ptr<ResizableDevice> file) const {
+  qcow2::Qcow2Image::Parts parts = CommonParts(*file);
+  parts.writable_file = std::move(file);
+  return std::make_unique<qcow2::Qcow2Image>(std::move(parts));
+}
+
 std::unique_ptr<BlockDevice> ImageInMemory::OpenReadOnly(
     const std::vector<std::span<const std::byte>>& files,
     const std::string& snapshot) const {

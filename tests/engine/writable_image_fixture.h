@@ -36,6 +36,9 @@ class ImageInMemory {
   std::unique_ptr<qcow2::Qcow2Image> Open(
       CrashDisks& disks,
       const std::optional<qcow2::Header>& header = std::nullopt) const;
+  // The same on any device that holds the image, with its data.
+  std::unique_ptr<qcow2::Qcow2Image> Open(
+      std::unique_ptr<ResizableDevice> file) const;
   // The same to read, on files that must outlive it. `snapshot` is an id or a
   // name; the active state without one.
   std::unique_ptr<BlockDevice> OpenReadOnly(

@@ -31,6 +31,7 @@ class SharedDisk {
     // Settings: made by the test at any time.
     std::atomic<int> write_errno;  // 0: succeed.
     std::atomic<int> flush_errno;
+    std::atomic<int> next_flush_errno;  // Of one flush, when it ends.
     std::atomic<int> flush_milliseconds;
   };
   static constexpr uint64_t kBlock = 4096;
@@ -127,6 +128,7 @@ class WritableModelDevice : public WritableDevice {
     const uint64_t covered = disk_.journal().writes_since_flush;
     std::this_thread::sleep_for(
         std::chrono::milliseconds(disk_.journal().flush_milliseconds));
+    Fail(disk_.journal().next_flush_errno.exchange(0), "model: one flush");
     Fail(disk_.journal().flush_errno, "model: flush");
     ++disk_.journal().flushes;
     disk_.journal().writes_since_flush -= covered;

@@ -216,6 +216,20 @@ TEST_F(ImportCommandTest, ImageThatAnotherUsesIsRefused) {
   ExpectRefused({"plain", "volume"}, 6, "not open to writers");
 }
 
+TEST_F(ImportCommandTest, LimitOnFileSizesIsAnErrorToReport) {
+  // Of 5 MiB, in units of 512 bytes.
+  const ProgramResult result =
+      RunProgram({"sh", "-c",
+                  "ulimit -f 10240; exec \"$0\" import --key-file key plain "
+                  "volume",
+                  PELLUCID_PROGRAM},
+                 "", folder_.path());
+  EXPECT_EQ(result.exit_code, 7) << result.err;
+  EXPECT_THAT(result.err,
+              AllOf(HasSubstr("volume: "), HasSubstr("File too large"),
+                    HasSubstr("holds only a part")));
+}
+
 TEST_F(ImportCommandTest, InterruptedImportSaysThatTheImageHoldsAPart) {
   // The input never ends; the signal comes while the program waits for it.
   const ProgramResult result = RunProgram(

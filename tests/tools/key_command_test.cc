@@ -412,6 +412,29 @@ TEST_P(GuestDataKeyCommandTest, SnapshotsThatKeepTheOldHeaderAreToldOf) {
   EXPECT_TRUE(Opens("old"));
 }
 
+TEST_P(GuestDataKeyCommandTest, BackingFilesThatKeepTheOldHeaderAreToldOf) {
+  const fs::path base = volume_.folder() / "base.qcow2";
+  fs::rename(Holder(), base);
+  RunTool({"qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2",
+           Holder()});
+  const Bytes before = ReadHostFile(base);
+  const Words change = Words{"change", "--key-file", volume_.KeyFile("old"),
+                             "--new-key-file", volume_.KeyFile("new")} +
+                       volume_.Cheap();
+  const ProgramResult result = Key(change);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr(Holder() + ": is an overlay"));
+  EXPECT_THAT(result.err, HasSubstr("stays as it was in its backing file"));
+  EXPECT_TRUE(Opens("new"));
+  EXPECT_FALSE(Opens("old"));
+  // It is true.
+  EXPECT_TRUE(ReadHostFile(base) == before);
+  fs::rename(base, Holder());
+  EXPECT_TRUE(Opens("old"));
+  // An image that is no overlay is not called one.
+  EXPECT_EQ(Key(change).err, "");
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Containers, GuestDataKeyCommandTest,
     ::testing::Values(Container::kRawLuks1, Container::kRawLuks2,

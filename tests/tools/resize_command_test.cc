@@ -241,5 +241,22 @@ TEST_F(ResizeCommandTest, MistakesAreNamed) {
   EXPECT_TRUE(ReadHostFile(folder_ / "disk.qcow2") == before);
 }
 
+TEST_F(ResizeCommandTest, LimitOnFileSizesIsAnErrorToReport) {
+  WriteHostFile(folder_ / "raw", Bytes(kMiB));
+  RunTool({"qemu-img", "create", "-q", "-f", "qcow2", folder_ / "qcow2", "1M"});
+  const Bytes before = ReadHostFile(folder_ / "qcow2");
+  // Of 2 MiB, in units of 512 bytes; the L1 table of a PiB is longer.
+  for (const std::string image : {"raw 4M", "qcow2 1024T"}) {
+    const ProgramResult result =
+        RunProgram({"sh", "-c", "ulimit -f 4096; exec \"$0\" resize " + image,
+                    PELLUCID_PROGRAM},
+                   "", folder_.path());
+    EXPECT_EQ(result.exit_code, 7) << result.err;
+    EXPECT_THAT(result.err, HasSubstr("File too large"));
+  }
+  EXPECT_EQ(std::filesystem::file_size(folder_ / "raw"), kMiB);
+  EXPECT_TRUE(ReadHostFile(folder_ / "qcow2") == before);
+}
+
 }  // namespace
 }  // namespace pellucid
