@@ -98,6 +98,13 @@ TEST_F(Luks2HeaderTest, ASecondCopyBehindAnotherSignatureIsARemnant) {
   EXPECT_FALSE(IsLuksVolume(device_));
 }
 
+// As every raw disk image without a partition table.
+TEST_F(Luks2HeaderTest, LookingForACopyWhereThereIsNoneCostsLittle) {
+  MemoryDevice plain{Bytes(8 << 20)};
+  EXPECT_FALSE(IsLuksVolume(plain));
+  EXPECT_LE(plain.bytes_read(), 4096U + 72 + 9 * 8);
+}
+
 TEST_F(Luks2HeaderTest, ADamagedSecondCopyIsReported) {
   device_.bytes()[kHdrSize + 300] ^= std::byte{1};
   const Luks2Copies copies = Read();
