@@ -412,6 +412,27 @@ TEST_P(GuestDataKeyCommandTest, SnapshotsThatKeepTheOldHeaderAreToldOf) {
   EXPECT_TRUE(Opens("old"));
 }
 
+// The noise of key material cannot be compressed, so it stands in the file as
+// it is.
+TEST_P(GuestDataKeyCommandTest, NoFreedClusterKeepsTheKeyMaterial) {
+  const Bytes volume = ReadHostFile(volume_.HeaderFile());
+  const uint64_t area = LuksVersionOf(GetParam()) == 1 ? 4096 : 32768;
+  const auto material = std::span(volume).subspan(area + 1000, 32);
+  Convert({"-c", "-f", "raw", "-O", "qcow2", "-o", "cluster_size=2M",
+           volume_.HeaderFile(), Holder()});
+  const auto is_there = [&] {
+    const Bytes file = ReadHostFile(Holder());
+    return std::search(file.begin(), file.end(), material.begin(),
+                       material.end()) != file.end();
+  };
+  ASSERT_TRUE(is_there());
+  const ProgramResult result =
+      Key({"remove", "--force", "--key-file", volume_.KeyFile("old")});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("where the disk has it; what snapshots"));
+  EXPECT_FALSE(is_there());
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Containers, GuestDataKeyCommandTest,
     ::testing::Values(Container::kRawLuks1, Container::kRawLuks2,
@@ -455,6 +476,10 @@ TEST(KeyCommandRefusalTest, ImagesWithoutAHeaderToChange) {
            "1M"});
   EXPECT_EQ(key("aes.qcow2").exit_code, 2);
   EXPECT_THAT(key("aes.qcow2").err, HasSubstr("legacy AES"));
+
+  RunTool({"qemu-img", "create", "-f", "vmdk", folder / "disk.vmdk", "1M"});
+  EXPECT_EQ(key("disk.vmdk").exit_code, 5);
+  EXPECT_THAT(key("disk.vmdk").err, HasSubstr("is a VMDK image"));
 
   EXPECT_EQ(key("missing").exit_code, 7);
   const ProgramResult action =
