@@ -261,6 +261,21 @@ TEST_P(Luks2KeyCommandTest, PrioritiesAndArgon2) {
 }
 
 // It is told, and does not keep the other keyslots from being tried.
+TEST_P(Luks2KeyCommandTest, TokensAreShownAndKept) {
+  RunTool({"cryptsetup", "token", "add", "--key-description", "of the test",
+           "--token-id", "5", volume_.HeaderFile()});
+  EXPECT_THAT(volume_.MustRun({"key", "list"}),
+              HasSubstr("token 5 (luks2-keyring)"));
+  EXPECT_THAT(volume_.MustRun({"info"}), HasSubstr("5: luks2-keyring"));
+  volume_.MustRun(Words{"key", "change", "--key-file", volume_.KeyFile("old"),
+                        "--new-key-file", volume_.KeyFile("new")} +
+                  volume_.Cheap());
+  EXPECT_THAT(volume_.MustRun({"key", "list"}),
+              HasSubstr("token 5 (luks2-keyring)"));
+  EXPECT_THAT(RunTool({"cryptsetup", "luksDump", volume_.HeaderFile()}),
+              HasSubstr("5: luks2-keyring"));
+}
+
 TEST_P(Luks2KeyCommandTest, KeyslotThatTakesTooMuchMemoryIsNamed) {
   volume_.MustRun({"key", "add", "--key-file", volume_.KeyFile("old"),
                    "--new-key-file", volume_.KeyFile("large"), "--priority",
@@ -412,14 +427,17 @@ TEST_P(GuestDataKeyCommandTest, SnapshotsThatKeepTheOldHeaderAreToldOf) {
   EXPECT_TRUE(Opens("old"));
 }
 
-// The noise of key material cannot be compressed, so it stands in the file as
-// it is.
+// The header alone in a compressed cluster, in which zstd stores the noise of
+// key material as it is.
 TEST_P(GuestDataKeyCommandTest, NoFreedClusterKeepsTheKeyMaterial) {
-  const Bytes volume = ReadHostFile(volume_.HeaderFile());
+  Bytes header = ReadHostFile(volume_.HeaderFile());
+  header.resize(2 << 20);
+  WriteHostFile(volume_.folder() / "alone", header);
+  Convert({"-c", "-f", "raw", "-O", "qcow2", "-o",
+           "cluster_size=2M,compression_type=zstd", volume_.folder() / "alone",
+           Holder()});
   const uint64_t area = LuksVersionOf(GetParam()) == 1 ? 4096 : 32768;
-  const auto material = std::span(volume).subspan(area + 1000, 32);
-  Convert({"-c", "-f", "raw", "-O", "qcow2", "-o", "cluster_size=2M",
-           volume_.HeaderFile(), Holder()});
+  const auto material = std::span(header).subspan(area + 1000, 32);
   const auto is_there = [&] {
     const Bytes file = ReadHostFile(Holder());
     return std::search(file.begin(), file.end(), material.begin(),
