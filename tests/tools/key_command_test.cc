@@ -392,6 +392,16 @@ class GuestDataKeyCommandTest : public ::testing::TestWithParam<Container> {
   LuksVolumes volume_;
 };
 
+TEST_P(GuestDataKeyCommandTest, PayloadIsThatOfTheRawFile) {
+  const auto hash = [&](const Words& operands) {
+    return RunTool(Words{PELLUCID_PROGRAM, "export", "--key-file",
+                         volume_.KeyFile("old"), "--hash", "sha256",
+                         "--force"} +
+                   operands + Words{"/dev/null"});
+  };
+  EXPECT_EQ(hash(Operands()), hash(volume_.Operands()));
+}
+
 TEST_P(GuestDataKeyCommandTest, KeyslotsAreAddedChangedAndRemoved) {
   const auto must = [&](const Words& words) {
     const ProgramResult result = Key(words);
