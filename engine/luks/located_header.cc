@@ -89,10 +89,10 @@ bool HasOtherSignature(const Beginning& start, BlockDevice& device) {
         in.subspan(signature.byte, signature.magic.size()),
         std::as_bytes(std::span(signature.magic)));
   };
-  if (std::ranges::any_of(kSignatures, [&](const Signature& signature) {
-        return is_at(signature, start);
-      }))
-    return true;
+  const bool at_start = std::ranges::any_of(
+      kSignatures,
+      [&](const Signature& signature) { return is_at(signature, start); });
+  if (at_start) return true;
   constexpr uint64_t kSuperblock = 0x10000;
   std::array<std::byte, 0x48> btrfs{};
   ReadZeroPadded(device, kSuperblock, btrfs);

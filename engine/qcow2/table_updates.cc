@@ -246,6 +246,7 @@ void TableUpdates::ApplyFreed(const std::vector<Freed>& freed) {
     }
   }
   WriteRefcounts();
+  if (wipes_freed_) file_.Flush();  // What was wiped is to stay so.
   if (failure) std::rethrow_exception(failure);
 }
 

@@ -141,6 +141,14 @@ TEST_P(GuestHeaderCrashTest, AChangeLeavesTheOldOrTheNewPassphrase) {
   EXPECT_TRUE(Opens(disks_.contents().front(), "new"));
 }
 
+// Not only the new state: what was wiped cannot come back either.
+TEST_P(GuestHeaderCrashTest, NothingIsLeftToTheNextFlush) {
+  EditKeyslots([&](KeyslotEditor& editor) {
+    editor.Change(0, key_, Secret("new"), Cheap());
+  });
+  EXPECT_EQ(disks_.events().back().kind, DiskEvent::Kind::kFlush);
+}
+
 TEST_P(GuestHeaderCrashTest, AnAdditionAndARemovalLeaveTheOtherPassphrase) {
   EditKeyslots([&](KeyslotEditor& editor) {
     editor.Add(key_, Secret("new"), Cheap());
