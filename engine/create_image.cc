@@ -10,7 +10,7 @@
 #include "engine/file_device.h"
 #include "engine/luks/luks1_header.h"
 #include "engine/named_file.h"
-#include "engine/writable_file_device.h"
+#include "engine/new_file.h"
 
 namespace pellucid {
 namespace {
@@ -25,47 +25,6 @@ bool IsSameFile(const fs::path& a, const fs::path& b) {
   return a.lexically_normal() == b.lexically_normal() ||
          fs::equivalent(a, b, ignored);
 }
-
-bool Exists(const fs::path& file) {
-  std::error_code ignored;
-  return fs::exists(file, ignored);
-}
-
-// A file to be made. Unless kept, it is removed; one that was there before is
-// left empty if it has been emptied already, and otherwise as it was.
-class NewFile {
- public:
-  NewFile(const fs::path& file, bool overwrite)
-      : was_there_(overwrite && Exists(file)),
-        device_(was_there_ ? WritableFileDevice::Open(file)
-                           : WritableFileDevice::Create(file, false)) {}
-  NewFile(const NewFile&) = delete;
-  NewFile& operator=(const NewFile&) = delete;
-  ~NewFile() {
-    if (kept_) return;
-    std::error_code ignored;
-    if (!was_there_) {
-      fs::remove(device_->file(), ignored);
-    } else if (emptied_) {
-      fs::resize_file(device_->file(), 0, ignored);
-    }
-  }
-
-  // Drops the old content; what follows is a hole.
-  void Resize(uint64_t size) {
-    emptied_ = true;
-    device_->Resize(0);
-    device_->Resize(size);
-  }
-  WritableFileDevice& device() { return *device_; }
-  void Keep() { kept_ = true; }
-
- private:
-  const bool was_there_;
-  const std::unique_ptr<WritableFileDevice> device_;
-  bool emptied_ = false;
-  bool kept_ = false;
-};
 
 void CheckTarget(const fs::path& file, bool overwrite) {
   std::error_code ignored;
@@ -245,7 +204,8 @@ void ImageCreation::WritePayload(WritableDevice& file,
 
 void ImageCreation::Run(const crypto::SecretBytes& passphrase,
                         const std::function<void()>& checkpoint) {
-  // Both are opened, and locked, before either loses its old content.
+  // Both are opened, and locked, before either is made, and both are complete
+  // before either loses its old content.
   std::optional<NewFile> payload;
   std::optional<NewFile> header;
   if (!wanted_.payload_exists) {
@@ -255,12 +215,12 @@ void ImageCreation::Run(const crypto::SecretBytes& passphrase,
     header.emplace(wanted_.header, wanted_.overwrite);
   }
   if (payload) {
-    payload->Resize(PayloadFileBytes());
+    payload->device().Resize(PayloadFileBytes());
     WritePayload(payload->device(), passphrase);
     checkpoint();
   }
   if (header) {
-    header->Resize(luks::HeaderBytes(*wanted_.luks));
+    header->device().Resize(luks::HeaderBytes(*wanted_.luks));
     luks::FormatHeader(header->device(), *wanted_.luks, passphrase);
     checkpoint();
   }

@@ -44,9 +44,9 @@ class ImageCreation {
 
   // Makes the files; `passphrase` will open them and is unused without
   // encryption. `checkpoint` is called between steps and may throw. If anything
-  // throws, files that were made are removed again and one that was being
-  // overwritten is left empty. Throws ImageLocked, before anything is
-  // overwritten, if another program uses one of the files; and IoError.
+  // throws, files that were made are removed again and those that were to be
+  // overwritten are as they were. Throws ImageLocked if another program uses
+  // one of the files, and IoError.
   void Run(const crypto::SecretBytes& passphrase,
            const std::function<void()>& checkpoint);
 

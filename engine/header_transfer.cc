@@ -5,13 +5,12 @@
 #include <algorithm>
 #include <optional>
 #include <span>
-#include <system_error>
 
 #include "engine/errors.h"
 #include "engine/image_layers.h"
 #include "engine/luks/luks2_document.h"
 #include "engine/luks_header_file.h"
-#include "engine/writable_file_device.h"
+#include "engine/new_file.h"
 
 namespace pellucid {
 namespace {
@@ -159,22 +158,16 @@ DetachedHeader DetachHeaderOf(const OpenOptions& options) {
 
 void WriteHeaderFile(const std::filesystem::path& file,
                      const luks::HeaderCopy& copy, bool overwrite) {
-  const auto device = WritableFileDevice::Create(file, overwrite);
-  try {
-    if (device->size() < copy.size) device->Resize(copy.size);
-    luks::WriteHeaderCopy({.device = device.get(),
-                           .offset = 0,
-                           .area_bytes = copy.size,
-                           .file_name = file.native(),
-                           .place = luks::Place::kDetached},
-                          copy, std::nullopt);
-  } catch (...) {
-    std::error_code ignored;
-    if (std::filesystem::is_regular_file(file, ignored)) {
-      std::filesystem::remove(file, ignored);
-    }
-    throw;
-  }
+  NewFile made(file, overwrite);
+  WritableFileDevice& device = made.device();
+  if (device.size() < copy.size) device.Resize(copy.size);
+  luks::WriteHeaderCopy({.device = &device,
+                         .offset = 0,
+                         .area_bytes = copy.size,
+                         .file_name = file.native(),
+                         .place = luks::Place::kDetached},
+                        copy, std::nullopt);
+  made.Keep();
 }
 
 void RestoreHeader(const OpenOptions& options, const luks::HeaderCopy& copy,

@@ -27,8 +27,8 @@ DetachedHeader CopyHeaderOf(const OpenOptions& options);
 // payload is encrypted by its place in the qcow2 file.
 DetachedHeader DetachHeaderOf(const OpenOptions& options);
 
-// Makes `file`, for its owner alone, with `copy` in it. A file that could not
-// be completed is removed. Throws as WritableFileDevice::Create() does.
+// Makes `file`, for its owner alone, with `copy` in it. If that cannot be
+// completed, a file that was there before is as it was. Throws as NewFile does.
 void WriteHeaderFile(const std::filesystem::path& file,
                      const luks::HeaderCopy& copy, bool overwrite);
 

@@ -46,32 +46,6 @@ constexpr std::array kForeignContainers = {
     ForeignContainer{"EWF", 0, "EVF\x09\x0d\x0a\xff"},
 };
 
-bool IsQcow2(BlockDevice& file, const std::string& name,
-             ContainerFormat format) {
-  if (format == ContainerFormat::kRaw) return false;
-  std::array<std::byte, 512> buffer;
-  const std::span start =
-      std::span(buffer).first(std::min<uint64_t>(buffer.size(), file.size()));
-  file.Read(0, start);
-  if (qcow2::HasMagic(start)) return true;
-  if (format == ContainerFormat::kQcow2) {
-    throw CorruptImage(fmt::format(
-        "{}: header field magic (byte 0) is not that of qcow2", name));
-  }
-  const std::string_view text(reinterpret_cast<const char*>(start.data()),
-                              start.size());
-  for (const ForeignContainer& foreign : kForeignContainers) {
-    if (text.substr(std::min(foreign.byte, text.size()))
-            .starts_with(foreign.magic)) {
-      throw Unsupported(fmt::format(
-          "{}: is a {} image; convert it with qemu-img, or say --format raw to "
-          "see its bytes as they are",
-          name, foreign.name));
-    }
-  }
-  return false;
-}
-
 ContainerFormat FormatNamed(const std::string& name) {
   return name.empty()      ? ContainerFormat::kAuto
          : name == "qcow2" ? ContainerFormat::kQcow2
@@ -303,6 +277,7 @@ AssembledLayers Assemble(std::unique_ptr<ImageLayer> layer,
   parts.cipher = ClusterCipher(*layer);
   parts.l2_cache_bytes = share;
   parts.repair = std::move(layer->repair);
+  parts.wipes_freed = layer->wipes_freed;
   const bool is_writable = parts.writable_file != nullptr;
   auto image = std::make_unique<qcow2::Qcow2Image>(std::move(parts));
   return is_writable ? AssembledLayers::Writable(std::move(image))
@@ -310,6 +285,32 @@ AssembledLayers Assemble(std::unique_ptr<ImageLayer> layer,
 }
 
 }  // namespace
+
+bool IsQcow2(BlockDevice& file, const std::string& name,
+             ContainerFormat format) {
+  if (format == ContainerFormat::kRaw) return false;
+  std::array<std::byte, 512> buffer;
+  const std::span start =
+      std::span(buffer).first(std::min<uint64_t>(buffer.size(), file.size()));
+  file.Read(0, start);
+  if (qcow2::HasMagic(start)) return true;
+  if (format == ContainerFormat::kQcow2) {
+    throw CorruptImage(fmt::format(
+        "{}: header field magic (byte 0) is not that of qcow2", name));
+  }
+  const std::string_view text(reinterpret_cast<const char*>(start.data()),
+                              start.size());
+  for (const ForeignContainer& foreign : kForeignContainers) {
+    if (text.substr(std::min(foreign.byte, text.size()))
+            .starts_with(foreign.magic)) {
+      throw Unsupported(fmt::format(
+          "{}: is a {} image; convert it with qemu-img, or say --format raw to "
+          "see its bytes as they are",
+          name, foreign.name));
+    }
+  }
+  return false;
+}
 
 std::unique_ptr<ImageLayer> OpenLayers(const fs::path& path,
                                        ContainerFormat format,

@@ -36,7 +36,14 @@ struct ImageLayer {
   std::string backing_error;  // Why `backing` is null although it is named.
   std::vector<std::string> warnings;  // Of this layer, for people.
   crypto::SecretBytes key;            // Empty until unlocked.
+  bool wipes_freed = false;  // Overwrite clusters before they are free.
 };
+
+// Is `file` a qcow2 image, if `format` leaves that open? Throws CorruptImage
+// for what is said to be one and is not, Unsupported for a container of another
+// kind, and IoError; `name` is for messages.
+bool IsQcow2(BlockDevice& file, const std::string& name,
+             ContainerFormat format);
 
 // Refuses options that contradict each other. Throws UsageError.
 void CheckOptions(const OpenOptions& options);

@@ -2,10 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <array>
 #include <filesystem>
-#include <span>
 #include <string>
 #include <utility>
 
@@ -23,15 +20,9 @@ const std::filesystem::path& HolderOf(const OpenOptions& options) {
   return IsDetached(options) ? options.header : options.image;
 }
 
-bool IsQcow2(BlockDevice& file, const OpenOptions& options) {
-  const ContainerFormat format =
-      IsDetached(options) ? options.header_format : options.format;
-  if (format != ContainerFormat::kAuto) {
-    return format == ContainerFormat::kQcow2;
-  }
-  std::array<std::byte, 512> start{};
-  ReadZeroPadded(file, 0, start);
-  return qcow2::HasMagic(start);
+bool HolderIsQcow2(BlockDevice& file, const OpenOptions& options) {
+  return IsQcow2(file, HolderOf(options).native(),
+                 IsDetached(options) ? options.header_format : options.format);
 }
 
 HeaderRange FindInQcow2(BlockDevice& file, const OpenOptions& options) {
@@ -82,7 +73,7 @@ void GuardQcow2(WritableHeaderFile& opened) {
 // Is the header that `options` mean among the guest data of the qcow2 image
 // `file`, not in a place of its own?
 bool IsAmongGuestData(BlockDevice& file, const OpenOptions& options) {
-  if (!IsQcow2(file, options)) return false;
+  if (!HolderIsQcow2(file, options)) return false;
   return IsDetached(options) ||
          qcow2::ReadHeader(file, HolderOf(options).native()).crypt_method ==
              qcow2::CryptMethod::kNone;
@@ -129,6 +120,8 @@ WritableHeaderFile OpenAmongGuestData(const OpenOptions& options,
         "as it was in its backing file, whose passphrases still open that",
         name));
   }
+  // What is changed may have been stored where it cannot be overwritten.
+  layers->wipes_freed = true;
   opened.guest = AssembleLayers(std::move(layers)).TakeWritable();
   OpenOptions inside = options;
   inside.format = inside.header_format = ContainerFormat::kRaw;
@@ -163,7 +156,7 @@ WritableHeaderFile OpenForWriting(const OpenOptions& options,
 }  // namespace
 
 HeaderRange FindHeaderSpace(BlockDevice& file, const OpenOptions& options) {
-  if (IsQcow2(file, options)) return FindInQcow2(file, options);
+  if (HolderIsQcow2(file, options)) return FindInQcow2(file, options);
   return {.offset = 0,
           .area_bytes = file.size(),
           .place = IsDetached(options) ? luks::Place::kDetached

@@ -29,7 +29,12 @@ WritableFileDevice::~WritableFileDevice() { close(fd_); }
 
 std::unique_ptr<WritableFileDevice> WritableFileDevice::Open(
     const std::filesystem::path& file) {
-  const int fd = OpenHostFile(file, O_RDWR | O_NOATIME, "open it for writing");
+  return Adopt(OpenHostFile(file, O_RDWR | O_NOATIME, "open it for writing"),
+               file);
+}
+
+std::unique_ptr<WritableFileDevice> WritableFileDevice::Adopt(
+    int fd, const std::filesystem::path& file) {
   std::unique_ptr<WritableFileDevice> device(new WritableFileDevice(file, fd));
   LockForWriting(fd, file);
   // Behind the lock: nobody else changes it from here on.
@@ -39,25 +44,13 @@ std::unique_ptr<WritableFileDevice> WritableFileDevice::Open(
 }
 
 std::unique_ptr<WritableFileDevice> WritableFileDevice::Create(
-    const std::filesystem::path& file, bool overwrite) {
+    const std::filesystem::path& file) {
   const int fd =
       open(file.c_str(), O_RDWR | O_CLOEXEC | O_CREAT | O_EXCL, kForOwnerAlone);
-  if (fd >= 0) {
-    std::unique_ptr<WritableFileDevice> device(
-        new WritableFileDevice(file, fd));
-    LockForWriting(fd, file);
-    device->stat_ = StatHostFile(fd, file);
-    return device;
-  }
+  if (fd >= 0) return Adopt(fd, file);
   if (errno != EEXIST) ThrowHostError(file, errno, "create it");
-  if (!overwrite) {
-    throw UsageError(fmt::format("{}: exists already; --force overwrites it",
-                                 file.native()));
-  }
-  // Locked before it is cut: a file in use loses nothing.
-  std::unique_ptr<WritableFileDevice> device = Open(file);
-  if (S_ISREG(StatHostFile(device->fd_, file).st_mode)) device->Resize(0);
-  return device;
+  throw UsageError(
+      fmt::format("{}: exists already; --force overwrites it", file.native()));
 }
 
 bool WritableFileDevice::keeps_access_time() const {

@@ -22,9 +22,13 @@ class WritableFileDevice : public ResizableDevice {
   static std::unique_ptr<WritableFileDevice> Open(
       const std::filesystem::path& file);
   // Creates an empty file for its owner alone. Throws UsageError if there is
-  // something of that name, unless `overwrite`, and IoError.
+  // something of that name, and IoError. NewFile makes files that last.
   static std::unique_ptr<WritableFileDevice> Create(
-      const std::filesystem::path& file, bool overwrite);
+      const std::filesystem::path& file);
+  // Over the open `fd`, which it closes, also if it throws; `file` is
+  // for messages. Throws as Open() does.
+  static std::unique_ptr<WritableFileDevice> Adopt(
+      int fd, const std::filesystem::path& file);
   ~WritableFileDevice() override;
 
   uint64_t size() const override { return size_; }

@@ -127,8 +127,8 @@ int RunExportCommand(const std::vector<std::string>& words) {
   // Before anybody has to type a passphrase.
   CheckExportTarget(target_options);
 
-  const OpenedImage image =
-      OpenAndWarn(open_options, *arguments.open.MakePassphraseSource());
+  const OpenedImage image = OpenAndWarn(
+      open_options, *arguments.open.MakePassphraseSource(open_options));
   const ByteRange part = PartOf(image.device->size(), wanted);
   ExportTarget target(target_options, part.length, image.files);
   try {

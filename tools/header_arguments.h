@@ -28,7 +28,7 @@ class HeaderArguments {
 
   // As OpenArguments::MakePassphraseSource().
   std::unique_ptr<PassphraseSource> MakePassphraseSource() const {
-    return arguments_.MakePassphraseSource();
+    return arguments_.MakePassphraseSource({});
   }
 
   // As OpenArguments::uses_of_standard_input().

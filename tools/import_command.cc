@@ -160,8 +160,8 @@ int RunImportCommand(const std::vector<std::string>& words) {
   // Before anybody has to type a passphrase.
   CheckImportSource(path, FilesAt(open_options.image));
 
-  OpenedImage image =
-      OpenAndWarn(open_options, *arguments.open.MakePassphraseSource());
+  OpenedImage image = OpenAndWarn(
+      open_options, *arguments.open.MakePassphraseSource(open_options));
   CheckImportSource(path, image.files);
   const uint64_t room = RoomAt(offset, image);
   std::unique_ptr<FileDevice> plain;

@@ -191,7 +191,11 @@ class KeyCommand {
     }
     editor_.Remove(*id, arguments_.force);
     Say(arguments_, name(),
-        fmt::format("keyslot {} removed, its key material overwritten", *id));
+        fmt::format("keyslot {} removed, its key material overwritten{}", *id,
+                    opened_.guest ? " where the disk has it; what snapshots, "
+                                    "backing files or compressed clusters have "
+                                    "of it stays"
+                                  : ""));
     return 0;
   }
 

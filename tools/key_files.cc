@@ -118,16 +118,20 @@ KeyFiles::KeyFiles(const std::vector<std::string>& paths) {
   }
 }
 
-KeyFiles::KeyFiles(std::vector<OfferedSecret> secrets) {
+KeyFiles::KeyFiles(std::vector<OfferedSecret> secrets,
+                   std::vector<std::string> named,
+                   std::unique_ptr<PassphraseSource> others)
+    : named_(std::move(named)), others_(std::move(others)) {
   for (OfferedSecret& secret : secrets) {
     files_.push_back({.secret = std::move(secret), .content = std::nullopt});
   }
 }
 
-void KeyFiles::OrderForLayer(bool first) {
+void KeyFiles::OrderForLayer(std::string_view layer) {
+  const bool is_named = std::ranges::find(named_, layer) != named_.end();
   order_.clear();
   for (const bool for_backing : {true, false}) {
-    if (first && for_backing) continue;
+    if (is_named && for_backing) continue;
     for (const bool accepted : {false, true}) {
       for (size_t i = 0; i < files_.size(); ++i) {
         if (files_[i].secret.for_backing == for_backing &&
@@ -139,13 +143,11 @@ void KeyFiles::OrderForLayer(bool first) {
   }
 }
 
-std::optional<crypto::SecretBytes> KeyFiles::Get(std::string_view /*layer*/,
+std::optional<crypto::SecretBytes> KeyFiles::Get(std::string_view layer,
                                                  unsigned attempt) {
-  if (attempt == 0) {
-    OrderForLayer(first_layer_);
-    first_layer_ = false;
-  }
+  if (attempt == 0) OrderForLayer(layer);
   offered_.reset();
+  if (order_.empty() && others_) return others_->Get(layer, attempt);
   if (attempt >= order_.size()) return std::nullopt;
   offered_ = order_[attempt];
   KeyFile& file = files_[*offered_];
@@ -154,7 +156,11 @@ std::optional<crypto::SecretBytes> KeyFiles::Get(std::string_view /*layer*/,
 }
 
 void KeyFiles::Accepted() {
-  if (offered_) files_[*offered_].accepted = true;
+  if (offered_) {
+    files_[*offered_].accepted = true;
+  } else if (others_) {
+    others_->Accepted();
+  }
 }
 
 }  // namespace pellucid::cli

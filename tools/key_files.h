@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -42,19 +43,23 @@ crypto::SecretBytes ReadPassphraseLine(int fd);
 // A secret that is read when it is first needed, once: it may be a pipe.
 struct OfferedSecret {
   std::function<crypto::SecretBytes()> read;
-  bool for_backing = false;  // Not for the first layer that asks.
+  bool for_backing = false;  // Not for the layers that the user named.
 };
 
 // Passphrases from files and other places where nobody is asked. Every layer is
 // offered all of them: first those that have opened no other layer, in the
 // order given, then the others. So one file serves all layers, and one file per
 // layer, from the top down, also fits legacy AES, which takes whatever comes
-// first. Layers below the first get the secrets for backing images in front of
-// all others.
+// first. Layers that the user did not name, which are backing images, get the
+// secrets for those in front of all others.
 class KeyFiles : public PassphraseSource {
  public:
   explicit KeyFiles(const std::vector<std::string>& paths);
-  explicit KeyFiles(std::vector<OfferedSecret> secrets);
+  // `named` are the layers that the user named, as Get() calls them. A layer
+  // for which there is nothing among `secrets` is left to `others`, if given.
+  explicit KeyFiles(std::vector<OfferedSecret> secrets,
+                    std::vector<std::string> named = {},
+                    std::unique_ptr<PassphraseSource> others = nullptr);
 
   std::optional<crypto::SecretBytes> Get(std::string_view layer,
                                          unsigned attempt) override;
@@ -67,10 +72,11 @@ class KeyFiles : public PassphraseSource {
     bool accepted = false;
   };
 
-  void OrderForLayer(bool first);
+  void OrderForLayer(std::string_view layer);
 
   std::vector<KeyFile> files_;
-  bool first_layer_ = true;    // Until the second one asks.
+  const std::vector<std::string> named_;
+  const std::unique_ptr<PassphraseSource> others_;  // May be null.
   std::vector<size_t> order_;  // Indices into files_, for the current layer.
   std::optional<size_t> offered_;  // Which of files_ Get() returned last.
 };

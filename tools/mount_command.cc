@@ -101,7 +101,7 @@ int RunMountCommand(const std::vector<std::string>& words) {
   if (mount_options.fsname.empty()) {
     mount_options.fsname = SourceName(open_options.image);
   }
-  auto passphrases = arguments.MakePassphraseSource();
+  auto passphrases = arguments.MakePassphraseSource(open_options);
   // Before the passphrase is asked for: it would have been typed in vain.
   const fuse::Mountpoint mountpoint =
       fuse::CheckMountpoint((*operands)[1], NamedFiles(open_options));

@@ -143,7 +143,8 @@ std::ptrdiff_t OpenArguments::uses_of_standard_input() const {
          std::ranges::count(backing_key_files_, "-");
 }
 
-std::unique_ptr<PassphraseSource> OpenArguments::MakePassphraseSource() const {
+std::unique_ptr<PassphraseSource> OpenArguments::MakePassphraseSource(
+    const OpenOptions& options) const {
   if (uses_of_standard_input() > 1) {
     throw UsageError("standard input can be a key file once only");
   }
@@ -152,21 +153,21 @@ std::unique_ptr<PassphraseSource> OpenArguments::MakePassphraseSource() const {
     throw UsageError("--key-file-offset and --key-file-size need --key-file");
   }
   std::vector<OfferedSecret> secrets = OfferedSecrets();
-  if (!secrets.empty() && secrets.front().for_backing) {
-    throw UsageError(
-        "--backing-key-file needs a passphrase for the image itself besides, "
-        "such as --key-file");
-  }
-  if (secrets.empty()) {
-    if (const auto path = CredentialFile()) {
-      secrets.push_back({.read = [path] { return ReadKeyFile(*path); }});
-    }
+  const bool only_for_backing =
+      std::ranges::all_of(secrets, &OfferedSecret::for_backing);
+  const auto credential = only_for_backing ? CredentialFile() : std::nullopt;
+  if (credential) {
+    secrets.push_back({.read = [=] { return ReadKeyFile(*credential); }});
   }
   std::unique_ptr<PassphraseSource> source;
-  if (secrets.empty()) {
+  if (only_for_backing && !credential) {
     source = std::make_unique<TerminalPrompt>();
-  } else {
-    source = std::make_unique<KeyFiles>(std::move(secrets));
+  }
+  if (!secrets.empty()) {
+    source = std::make_unique<KeyFiles>(
+        std::move(secrets),
+        std::vector{options.image.native(), options.header.native()},
+        std::move(source));
   }
   if (volume_key_file_.empty()) return source;
   return std::make_unique<VolumeKeyFile>(volume_key_file_, std::move(source));

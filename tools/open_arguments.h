@@ -34,8 +34,10 @@ class OpenArguments {
 
   // What the options name: key files, a descriptor, the kernel keyring. Without
   // any, the credential "pellucid.passphrase" if systemd passes one, otherwise
-  // the terminal. Reads nothing before it is asked for. Throws UsageError.
-  std::unique_ptr<PassphraseSource> MakePassphraseSource() const;
+  // the terminal. Reads nothing before it is asked for. `options` tell which
+  // layers are not backing images. Throws UsageError.
+  std::unique_ptr<PassphraseSource> MakePassphraseSource(
+      const OpenOptions& options) const;
 
   // How many key files are standard input. Call after parsing.
   std::ptrdiff_t uses_of_standard_input() const;

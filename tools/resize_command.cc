@@ -88,7 +88,7 @@ int RunResizeCommand(const std::vector<std::string>& words) {
     throw UsageError("the size of an image cannot be changed --read-only");
   }
   const SizeChange change =
-      ResizeImage(open_options, size, *open.MakePassphraseSource());
+      ResizeImage(open_options, size, *open.MakePassphraseSource(open_options));
   if (!quiet) {
     fmt::print(
         "{}: {} now, {} before\n", Printable(open_options.image.native()),

@@ -66,27 +66,37 @@ VolumeHeader ReadLuks2(BlockDevice& device, uint64_t offset,
   return header;
 }
 
+// Where a disk or a file system says what it is.
+using Beginning = std::array<std::byte, 4096>;
+
 // Something that a stale second LUKS2 copy must not be preferred to.
-bool HasOtherSignature(BlockDevice& device) {
+bool HasOtherSignature(const Beginning& start, BlockDevice& device) {
   struct Signature {
-    uint64_t byte;
+    size_t byte;
     std::string_view magic;
   };
   constexpr std::array kSignatures = {
-      Signature{510, "\x55\xaa"},      // MBR, FAT, NTFS
-      Signature{512, "EFI PART"},      // GPT
-      Signature{1080, "\x53\xef"},     // ext2, ext3, ext4
-      Signature{0, "XFSB"},            // XFS
-      Signature{0x10040, "_BHRfS_M"},  // btrfs
-      Signature{536, "LVM2 001"},      // LVM
-      Signature{4086, "SWAPSPACE2"},   // swap
+      Signature{510, "\x55\xaa"},     // MBR, FAT, NTFS
+      Signature{512, "EFI PART"},     // GPT
+      Signature{1080, "\x53\xef"},    // ext2, ext3, ext4
+      Signature{0, "XFSB"},           // XFS
+      Signature{536, "LVM2 001"},     // LVM
+      Signature{4086, "SWAPSPACE2"},  // swap
   };
-  return std::ranges::any_of(kSignatures, [&](const Signature& signature) {
-    std::array<std::byte, 16> bytes{};
-    const std::span there = std::span(bytes).first(signature.magic.size());
-    ReadZeroPadded(device, signature.byte, there);
-    return std::ranges::equal(there, std::as_bytes(std::span(signature.magic)));
-  });
+  const auto is_at = [](const Signature& signature,
+                        std::span<const std::byte> in) {
+    return std::ranges::equal(
+        in.subspan(signature.byte, signature.magic.size()),
+        std::as_bytes(std::span(signature.magic)));
+  };
+  const bool at_start = std::ranges::any_of(
+      kSignatures,
+      [&](const Signature& signature) { return is_at(signature, start); });
+  if (at_start) return true;
+  constexpr uint64_t kSuperblock = 0x10000;
+  std::array<std::byte, 0x48> btrfs{};
+  ReadZeroPadded(device, kSuperblock, btrfs);
+  return is_at({0x40, "_BHRfS_M"}, btrfs);
 }
 
 std::string KdfText(const Kdf& kdf) {
@@ -131,11 +141,11 @@ LocatedHeader ReadLuksHeader(BlockDevice& device, uint64_t offset,
 }
 
 bool IsLuksVolume(BlockDevice& device) {
-  std::array<std::byte, 8> start{};
+  Beginning start{};
   ReadZeroPadded(device, 0, start);
   if (LuksVersion(start)) return true;
   // Most disks have a signature at once; a second copy may be at nine places.
-  return !HasOtherSignature(device) && HasSecondLuks2Copy(device);
+  return !HasOtherSignature(start, device) && HasSecondLuks2Copy(device);
 }
 
 void CheckPayload(const LocatedHeader& located, uint64_t payload_size,
@@ -163,8 +173,7 @@ void CheckPayload(const LocatedHeader& located, uint64_t payload_size,
 uint64_t PlaintextBytes(const VolumeHeader& header, uint64_t payload_size) {
   uint64_t bytes = 0;
   for (const Segment& segment : header.segments) {
-    bytes += segment.size.value_or(payload_size - segment.offset -
-                                   CutBytes(header, payload_size));
+    bytes += segment.bytes(payload_size);
   }
   return bytes;
 }
@@ -172,7 +181,7 @@ uint64_t PlaintextBytes(const VolumeHeader& header, uint64_t payload_size) {
 uint64_t CutBytes(const VolumeHeader& header, uint64_t payload_size) {
   const Segment& last = header.segments.back();
   if (last.size) return 0;
-  return (payload_size - last.offset) % last.sector_size();
+  return payload_size - last.offset - last.bytes(payload_size);
 }
 
 LuksInfo Describe(const LocatedHeader& located, Place place) {

@@ -63,13 +63,18 @@ class CopyReader {
   std::optional<Luks2Binary> Read(uint64_t at, std::string& why) {
     why.clear();
     std::vector<std::byte> bytes;
-    if (!Load(at, kLuks2BinaryBytes, bytes)) {
+    const auto& magic = at == 0 ? kFirstMagic : kSecondMagic;
+    // There is no copy at most places where one could be: that costs little.
+    if (!Load(at, magic.size(), bytes)) {
       why = fmt::format("cut off at byte {}", offset_ + area_bytes_);
       return std::nullopt;
     }
-    const auto& magic = at == 0 ? kFirstMagic : kSecondMagic;
     if (std::memcmp(bytes.data(), magic.data(), magic.size()) != 0) {
       why = fmt::format("no magic at byte {}", offset_ + at + kMagic);
+      return std::nullopt;
+    }
+    if (!Load(at, kLuks2BinaryBytes, bytes)) {
+      why = fmt::format("cut off at byte {}", offset_ + area_bytes_);
       return std::nullopt;
     }
     const auto version = LoadBigEndian<uint16_t>(bytes, kVersion);

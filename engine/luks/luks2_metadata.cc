@@ -35,14 +35,10 @@ class Node {
       : value_(&value), path_(std::move(path)), area_(&area) {}
 
   [[noreturn]] void Corrupt(const std::string& why) const {
-    throw CorruptImage(
-        fmt::format("{}: LUKS2 metadata field {} (in the JSON at byte {}) {}",
-                    area_->file_name, path_, area_->json_offset, why));
+    throw CorruptImage(Message(why));
   }
   [[noreturn]] void Refuse(const std::string& why) const {
-    throw Unsupported(
-        fmt::format("{}: LUKS2 metadata field {} (in the JSON at byte {}) {}",
-                    area_->file_name, path_, area_->json_offset, why));
+    throw Unsupported(Message(why));
   }
 
   bool Has(const char* key) const {
@@ -149,6 +145,12 @@ class Node {
                           kMaxObjects));
     }
     return id;
+  }
+
+  std::string Message(const std::string& why) const {
+    return fmt::format("{}: LUKS2 metadata{}{} (in the JSON at byte {}) {}",
+                       area_->file_name, path_.empty() ? "" : " field ", path_,
+                       area_->json_offset, why);
   }
 
   const json* value_;

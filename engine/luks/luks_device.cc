@@ -39,9 +39,8 @@ void LuksDevice::AddRuns(const VolumeHeader& header,
       run.cipher = crypto::MakeSectorCipher(segment.encryption->Spec(),
                                             volume_key, segment.sector_size());
     }
-    const uint64_t rest = payload_->size() - segment.offset;
     run.begin = size_;
-    size_ += segment.size.value_or(rest - rest % segment.sector_size());
+    size_ += segment.bytes(payload_->size());
     run.end = size_;
     run.payload_offset = segment.offset;
     run.iv_tweak = segment.iv_tweak;

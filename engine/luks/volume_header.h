@@ -84,6 +84,12 @@ struct Segment {
   uint64_t sector_size() const {
     return encryption ? encryption->sector_size : kSectorSize;
   }
+  // How much of a payload that CheckPayload() has accepted it shows: whole
+  // sectors.
+  uint64_t bytes(uint64_t payload_size) const {
+    const uint64_t rest = payload_size - offset;
+    return size.value_or(rest - rest % sector_size());
+  }
 };
 
 struct Token {

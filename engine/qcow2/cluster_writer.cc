@@ -47,7 +47,8 @@ ClusterWriter::ClusterWriter(Parts parts)
                 .map = parts.map,
                 .compressed = parts.compressed,
                 .users = parts.users,
-                .repair = std::move(parts.repair)}) {}
+                .repair = std::move(parts.repair),
+                .wipes_freed = parts.wipes_freed}) {}
 
 template <typename DoStep>
 void ClusterWriter::Repeat(uint64_t length, DoStep do_step) {

@@ -47,6 +47,7 @@ class ClusterWriter {
     // The guest's view as it is now; zeros behind its end.
     ClusterData::Plaintext view;
     std::unique_ptr<RefcountRepair> repair;  // Null unless the image is dirty.
+    bool wipes_freed = false;  // As TableUpdates has it.
   };
 
   // Borrows everything but the repair. Throws CorruptImage and IoError.

@@ -98,7 +98,8 @@ void Qcow2Image::MakeWriter(Parts& parts, const L1Table& l1) {
           [this](GuestOffset guest, std::span<std::byte> out) {
             ReadZeroPadded(*this, guest.value, out);
           },
-      .repair = std::move(parts.repair)});
+      .repair = std::move(parts.repair),
+      .wipes_freed = parts.wipes_freed});
 }
 
 void Qcow2Image::Write(uint64_t offset, std::span<const std::byte> in) {

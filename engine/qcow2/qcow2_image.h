@@ -44,6 +44,8 @@ class Qcow2Image : public WritableDevice {
     uint64_t l2_cache_bytes = 0;
     // Of the file, if it is dirty and writable; made by the image if null.
     std::unique_ptr<RefcountRepair> repair;
+    // Overwrite clusters before they are free, since they may hold secrets.
+    bool wipes_freed = false;
   };
 
   // Checks and loads the L1 table. Changes nothing: what has to be repaired

@@ -30,6 +30,7 @@ TableUpdates::TableUpdates(Parts parts)
       incompatible_features_(parts.header.incompatible_features),
       autoclear_features_(parts.header.autoclear_features),
       version_(parts.header.version),
+      wipes_freed_(parts.wipes_freed),
       regions_(parts.regions),
       map_(parts.map),
       compressed_(parts.compressed),
@@ -237,9 +238,7 @@ void TableUpdates::ApplyFreed(const std::vector<Freed>& freed) {
       const uint64_t last = range.host.value + range.length - 1;
       for (uint64_t cluster = range.host.value / cluster_size_;
            cluster <= last / cluster_size_; ++cluster) {
-        if (refcounts_.Decrement(cluster)) {
-          regions_.Drop(cluster * cluster_size_, cluster_size_);
-        }
+        LetGoOf(cluster);
       }
     } catch (...) {
       // At worst a leak; the others are freed all the same.
@@ -247,7 +246,18 @@ void TableUpdates::ApplyFreed(const std::vector<Freed>& freed) {
     }
   }
   WriteRefcounts();
+  if (wipes_freed_) file_.Flush();  // What was wiped is to stay so.
   if (failure) std::rethrow_exception(failure);
+}
+
+// Under mutex_, also while it wipes: nobody may allocate the cluster before.
+void TableUpdates::LetGoOf(uint64_t cluster) {
+  const uint64_t at = cluster * cluster_size_;
+  if (wipes_freed_ && refcounts_.Get(cluster) == 1 && at < file_.size()) {
+    file_.WriteZeroes(at, std::min(cluster_size_, file_.size() - at),
+                      ZeroMode::kFreeSpace);
+  }
+  if (refcounts_.Decrement(cluster)) regions_.Drop(at, cluster_size_);
 }
 
 void TableUpdates::Punch(const Freed& freed) {

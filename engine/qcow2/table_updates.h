@@ -40,6 +40,7 @@ class TableUpdates {
     CompressedClusters& compressed;
     MappingUsers& users;
     std::unique_ptr<RefcountRepair> repair;  // Null unless the image is dirty.
+    bool wipes_freed;  // Overwrite clusters with zeros before they are free.
   };
 
   // Borrows everything but the repair. Throws as Refcounts() does.
@@ -109,6 +110,7 @@ class TableUpdates {
   void FlushFiles();
   void ApplyFreed(const std::vector<Freed>& freed);
   void Punch(const Freed& freed);
+  void LetGoOf(uint64_t cluster);
   void WriteRefcounts();
 
   const std::string file_name_;
@@ -119,6 +121,7 @@ class TableUpdates {
   const uint64_t incompatible_features_;
   const uint64_t autoclear_features_;
   const uint32_t version_;
+  const bool wipes_freed_;
   MetadataRegions& regions_;
   ClusterMap& map_;
   CompressedClusters& compressed_;

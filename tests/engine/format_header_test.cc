@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <string>
 #include <utility>
 #include <vector>
@@ -108,7 +109,7 @@ class FormatHeaderTest : public ::testing::TestWithParam<Case> {};
 TEST_P(FormatHeaderTest, OpensHereAndInCryptsetup) {
   const ScratchFolder folder;
   const FormatOptions& options = GetParam().options;
-  const auto device = WritableFileDevice::Create(folder / "header", false);
+  const auto device = WritableFileDevice::Create(folder / "header");
   device->Resize(HeaderBytes(options) + 4096);
   const SecretBytes key = FormatHeader(*device, options, Secret("secret"));
   EXPECT_EQ(key.size(), options.key_bytes);
@@ -146,8 +147,9 @@ TEST(FormatHeaderForQemuTest, QemuOpensARawLuks1Volume) {
   all[3].cipher = "serpent";
   all[3].hash = "sha512";
   for (const FormatOptions& options : all) {
+    std::filesystem::remove(folder / "volume");
     {
-      const auto device = WritableFileDevice::Create(folder / "volume", true);
+      const auto device = WritableFileDevice::Create(folder / "volume");
       device->Resize(HeaderBytes(options) + (1 << 20));
       FormatHeader(*device, options, Secret("secret"));
     }

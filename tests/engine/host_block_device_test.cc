@@ -17,6 +17,7 @@
 #include "engine/image_snapshots.h"
 #include "engine/open_image.h"
 #include "engine/resize_image.h"
+#include "engine/new_file.h"
 #include "engine/writable_file_device.h"
 #include "tests/engine/crash_judge.h"
 #include "tests/engine/host_files_fixture.h"
@@ -100,7 +101,7 @@ TEST_F(HostBlockDeviceTest, DeviceThatTheHostUsesIsOnlyRead) {
             HasSubstr("the host uses this block device itself"),
             HasSubstr("--read-only")));
   // To overwrite it is no better.
-  EXPECT_THROW(WritableFileDevice::Create(device_, true), ImageLocked);
+  EXPECT_THROW(NewFile(device_, true), ImageLocked);
   EXPECT_THROW(OpenToWrite(), ImageLocked);
   EXPECT_EQ(ReadHostFile(folder_ / "disk"), before);
   EXPECT_EQ(FileDevice::Open(device_, FileDevice::Sharing::kExclusive)->size(),

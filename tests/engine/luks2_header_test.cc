@@ -7,7 +7,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "crypto/hash.h"
 #include "engine/errors.h"
@@ -93,9 +96,26 @@ TEST_F(Luks2HeaderTest, AnErasedFirstCopyIsFoundByTheSecond) {
 
 TEST_F(Luks2HeaderTest, ASecondCopyBehindAnotherSignatureIsARemnant) {
   std::ranges::fill(Copy(0), std::byte{0});
-  device_.bytes()[510] = std::byte{0x55};
-  device_.bytes()[511] = std::byte{0xaa};
-  EXPECT_FALSE(IsLuksVolume(device_));
+  const Bytes erased = device_.bytes();
+  const std::pair<size_t, std::string_view> signatures[] = {
+      {510, "\x55\xaa"},     {512, "EFI PART"}, {1080, "\x53\xef"},
+      {0, "XFSB"},           {536, "LVM2 001"}, {4086, "SWAPSPACE2"},
+      {0x10040, "_BHRfS_M"},
+  };
+  for (const auto& [at, magic] : signatures) {
+    device_.bytes() = erased;
+    EXPECT_TRUE(IsLuksVolume(device_));
+    std::ranges::copy(std::as_bytes(std::span(magic)),
+                      device_.bytes().begin() + static_cast<ptrdiff_t>(at));
+    EXPECT_FALSE(IsLuksVolume(device_)) << magic;
+  }
+}
+
+// As every raw disk image without a partition table.
+TEST_F(Luks2HeaderTest, LookingForACopyWhereThereIsNoneCostsLittle) {
+  MemoryDevice plain{Bytes(8 << 20)};
+  EXPECT_FALSE(IsLuksVolume(plain));
+  EXPECT_LE(plain.bytes_read(), 4096U + 72 + 9 * 8);
 }
 
 TEST_F(Luks2HeaderTest, ADamagedSecondCopyIsReported) {

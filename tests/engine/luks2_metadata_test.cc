@@ -317,6 +317,13 @@ TEST(Luks2Metadata, TextThatIsNoJsonIsNamed) {
   }
 }
 
+TEST(Luks2Metadata, JsonThatIsNoObjectIsNamed) {
+  EXPECT_THAT(
+      ThrownText<CorruptImage>([] { ParseLuks2Metadata("[]", kArea); }),
+      HasSubstr("disk.img: LUKS2 metadata (in the JSON at byte 4096) is not an "
+                "object"));
+}
+
 TEST(Luks2Metadata, DeepAndWideJsonEndsSoon) {
   const auto begin = std::chrono::steady_clock::now();
   const size_t size = 4 << 20;

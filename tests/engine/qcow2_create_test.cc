@@ -52,7 +52,7 @@ class Qcow2CreateTest : public testing::Test {
   void Make(const CreateOptions& options) {
     std::filesystem::remove(path_);
     const EmptyImage image(options, path_.native());
-    const auto file = WritableFileDevice::Create(path_, false);
+    const auto file = WritableFileDevice::Create(path_);
     file->Resize(image.file_bytes());
     image.WriteTo(*file, WriteLuks);
   }

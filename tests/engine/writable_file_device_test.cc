@@ -121,7 +121,7 @@ TEST_F(WritableFileDeviceTest, FreedSpaceIsGivenToTheHost) {
 }
 
 TEST_F(WritableFileDeviceTest, CreatedFileIsEmptyAndForItsOwnerAlone) {
-  const auto device = WritableFileDevice::Create(Path("new"), false);
+  const auto device = WritableFileDevice::Create(Path("new"));
   EXPECT_EQ(device->size(), 0U);
   struct stat stat = {};
   ASSERT_EQ(::stat(Path("new").c_str(), &stat), 0);
@@ -130,7 +130,7 @@ TEST_F(WritableFileDeviceTest, CreatedFileIsEmptyAndForItsOwnerAlone) {
 }
 
 TEST_F(WritableFileDeviceTest, ResizingMakesHolesAndCuts) {
-  const auto device = WritableFileDevice::Create(Path("new"), false);
+  const auto device = WritableFileDevice::Create(Path("new"));
   device->Resize(1 << 20);
   EXPECT_EQ(device->size(), 1U << 20);
   EXPECT_TRUE(device->ExtentAt(0, 1 << 20).is_hole);
@@ -142,14 +142,12 @@ TEST_F(WritableFileDeviceTest, ResizingMakesHolesAndCuts) {
   EXPECT_EQ(fs::file_size(Path("new")), 1000U);
 }
 
-TEST_F(WritableFileDeviceTest, ExistingFileIsOverwrittenOnlyOnRequest) {
+TEST_F(WritableFileDeviceTest, ExistingFileIsNotCreated) {
   WriteHostFile(Path("old"), "precious");
-  EXPECT_THAT(ThrownText<UsageError>(
-                  [&] { WritableFileDevice::Create(Path("old"), false); }),
-              HasSubstr("exists already"));
+  EXPECT_THAT(
+      ThrownText<UsageError>([&] { WritableFileDevice::Create(Path("old")); }),
+      HasSubstr("exists already"));
   EXPECT_EQ(fs::file_size(Path("old")), 8U);
-  EXPECT_EQ(WritableFileDevice::Create(Path("old"), true)->size(), 0U);
-  EXPECT_EQ(fs::file_size(Path("old")), 0U);
 }
 
 TEST_F(WritableFileDeviceTest, WhatIsNoFileOrBlockDeviceIsRefused) {
@@ -159,13 +157,12 @@ TEST_F(WritableFileDeviceTest, WhatIsNoFileOrBlockDeviceIsRefused) {
     EXPECT_THAT(
         ThrownText<UsageError>([&] { WritableFileDevice::Open(Path(name)); }),
         HasSubstr(name));
-    EXPECT_THROW(WritableFileDevice::Create(Path(name), true), UsageError);
   }
   EXPECT_THAT(
       ThrownText<UsageError>([&] { WritableFileDevice::Open("/dev/null"); }),
       HasSubstr("character device"));
   EXPECT_THROW(WritableFileDevice::Open(Path("missing")), IoError);
-  EXPECT_THROW(WritableFileDevice::Create(Path("no/such"), false), IoError);
+  EXPECT_THROW(WritableFileDevice::Create(Path("no/such")), IoError);
 }
 
 TEST_F(WritableFileDeviceTest, WriterAndReaderKeepEachOtherOut) {
@@ -184,14 +181,6 @@ TEST_F(WritableFileDeviceTest, WriterAndReaderKeepEachOtherOut) {
   EXPECT_THAT(
       ThrownText<ImageLocked>([&] { WritableFileDevice::Open(Path("disk")); }),
       HasSubstr("not open to writers"));
-}
-
-TEST_F(WritableFileDeviceTest, LockedFileLosesNothingWhenItIsOverwritten) {
-  WriteHostFile(Path("disk"), "precious");
-  const auto reader =
-      FileDevice::Open(Path("disk"), FileDevice::Sharing::kExclusive);
-  EXPECT_THROW(WritableFileDevice::Create(Path("disk"), true), ImageLocked);
-  EXPECT_EQ(fs::file_size(Path("disk")), 8U);
 }
 
 TEST_F(WritableFileDeviceTest, ImageThatQemuUsesIsRefusedNamingQemu) {

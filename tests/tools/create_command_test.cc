@@ -38,7 +38,7 @@ TEST_F(CreateCommandTest, TheDefaultIsQcow2WithLuks1) {
   EXPECT_EQ(status.st_mode & 0777, 0600U);
   EXPECT_LE(status.st_blocks * 512, 1 << 20);
   EXPECT_TRUE(Export({"--key-file", "key", "new"}) == Bytes(20000256));
-  ExpectWeReadWhatQemuWrites("qcow2", "new", 20000256);
+  ExpectWeAndQemuReadEachOther("qcow2", "new", 20000256);
   Run({"qemu-img", "check", "--object", "secret,id=s,file=key", "--image-opts",
        "driver=qcow2,encrypt.key-secret=s,file.filename=new"});
 }
@@ -123,10 +123,10 @@ INSTANTIATE_TEST_SUITE_P(
                   "raw"}),
     [](const auto& info) { return info.param.name; });
 
-TEST_F(CreateCommandTest, QemuWritesIntoARawLuks1Volume) {
+TEST_F(CreateCommandTest, QemuSharesARawLuks1Volume) {
   MustCreate(Words{"--format", "raw", "--encryption", "luks1", "new", "1M"} +
              kFastPbkdf2);
-  ExpectWeReadWhatQemuWrites("luks", "new", 1 << 20);
+  ExpectWeAndQemuReadEachOther("luks", "new", 1 << 20);
 }
 
 TEST_F(CreateCommandTest, Qcow2OptionsArriveInTheImage) {

@@ -69,17 +69,26 @@ void CreateTest::ExpectCryptsetupOpens(const std::string& header,
             0);
 }
 
-void CreateTest::ExpectWeReadWhatQemuWrites(const std::string& driver,
-                                            const std::string& image,
-                                            uint64_t size) {
+void CreateTest::ExpectWeAndQemuReadEachOther(const std::string& driver,
+                                              const std::string& image,
+                                              uint64_t size) {
   const Bytes source = Noise(size, 11);
   WriteHostFile(folder_ / "source", source);
   const std::string prefix = driver == "qcow2" ? "encrypt." : "";
+  const std::string by_qemu = fmt::format(
+      "driver={},{}key-secret=s,file.filename={}", driver, prefix, image);
   Run({"qemu-io", "--object", "secret,id=s,file=key", "-c",
-       fmt::format("write -q -s source 0 {}", size), "--image-opts",
-       fmt::format("driver={},{}key-secret=s,file.filename={}", driver, prefix,
-                   image)});
+       fmt::format("write -q -s source 0 {}", size), "--image-opts", by_qemu});
   EXPECT_TRUE(Export({"--key-file", "key", image}) == source);
+
+  const Bytes ours = Noise(size, 12);
+  WriteHostFile(folder_ / "ours", ours);
+  const ProgramResult result =
+      RunPellucid({"import", "--key-file", "key", "--quiet", "ours", image});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  Run({"qemu-img", "convert", "-O", "raw", "--object", "secret,id=s,file=key",
+       "--image-opts", by_qemu, "read"});
+  EXPECT_TRUE(ReadHostFile(folder_ / "read") == ours);
 }
 
 }  // namespace pellucid

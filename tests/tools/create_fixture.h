@@ -45,9 +45,9 @@ class CreateTest : public EncryptedImageTest {
 
   void ExpectCryptsetupOpens(const std::string& header,
                              const std::string& version);
-  // QEMU writes noise into the image, we read it.
-  void ExpectWeReadWhatQemuWrites(const std::string& driver,
-                                  const std::string& image, uint64_t size);
+  // QEMU writes noise into the image and we read it; and the reverse.
+  void ExpectWeAndQemuReadEachOther(const std::string& driver,
+                                    const std::string& image, uint64_t size);
 };
 
 }  // namespace pellucid

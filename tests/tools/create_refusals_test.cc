@@ -76,16 +76,21 @@ TEST_F(CreateRefusalsTest, WhatFailsLeavesNothing) {
   ExpectRefused({"--detached-header", "missing/hdr", "new", "1M"},
                 "missing/hdr: ", 7);
   // The image becomes larger than files may be.
+  WriteHostFile(folder_ / "old", "precious");
   for (const char* format : {"raw", "qcow2"}) {
     const ProgramResult result = RunProgram(
         {"sh", "-c",
-         "ulimit -f 1000; exec \"$0\" create --key-file key --iter-time 10 "
-         "--format \"$1\" --encryption luks1 new 10M",
+         "ulimit -f 1000; for f in new old; do \"$0\" create --key-file key "
+         "--iter-time 10 --format \"$1\" --encryption luks1 --force $f 10M; "
+         "done",
          PELLUCID_PROGRAM, format},
         "", folder_.path());
     EXPECT_EQ(result.exit_code, 7) << result.err;
+    EXPECT_THAT(result.err, HasSubstr("new: cannot "));
+    EXPECT_THAT(result.err, HasSubstr("old: cannot "));
     EXPECT_THAT(result.err, HasSubstr("File too large"));
     EXPECT_FALSE(Exists("new"));
+    EXPECT_EQ(ReadHostFile(folder_ / "old").size(), 8U);
   }
 }
 

@@ -121,6 +121,15 @@ TEST_P(HeaderCommandTest, ExistingFilesAreKept) {
   EXPECT_EQ(refused.exit_code, 2);
   EXPECT_THAT(refused.err, HasSubstr("--force"));
   EXPECT_EQ(fs::file_size(File("backup")), 8U);
+  // Nor does a backup that cannot be completed cost the old one.
+  Words limited = {"sh", "-c", "ulimit -f 8; exec \"$0\" \"$@\""};
+  limited.insert(limited.end(), {PELLUCID_PROGRAM, "header", "backup"});
+  for (const std::string& operand : volume_.Operands()) {
+    limited.push_back(operand);
+  }
+  limited.insert(limited.end(), {File("backup"), "--force"});
+  EXPECT_EQ(RunProgram(limited).exit_code, 7);
+  EXPECT_EQ(fs::file_size(File("backup")), 8U);
   MustSucceed(Header("backup", File("backup"), {"--force"}));
   // Not even by force: the image itself.
   const Bytes before = ReadHostFile(volume_.HeaderFile());

@@ -261,6 +261,21 @@ TEST_P(Luks2KeyCommandTest, PrioritiesAndArgon2) {
 }
 
 // It is told, and does not keep the other keyslots from being tried.
+TEST_P(Luks2KeyCommandTest, TokensAreShownAndKept) {
+  RunTool({"cryptsetup", "token", "add", "--key-description", "of the test",
+           "--token-id", "5", volume_.HeaderFile()});
+  EXPECT_THAT(volume_.MustRun({"key", "list"}),
+              HasSubstr("token 5 (luks2-keyring)"));
+  EXPECT_THAT(volume_.MustRun({"info"}), HasSubstr("5: luks2-keyring"));
+  volume_.MustRun(Words{"key", "change", "--key-file", volume_.KeyFile("old"),
+                        "--new-key-file", volume_.KeyFile("new")} +
+                  volume_.Cheap());
+  EXPECT_THAT(volume_.MustRun({"key", "list"}),
+              HasSubstr("token 5 (luks2-keyring)"));
+  EXPECT_THAT(RunTool({"cryptsetup", "luksDump", volume_.HeaderFile()}),
+              HasSubstr("5: luks2-keyring"));
+}
+
 TEST_P(Luks2KeyCommandTest, KeyslotThatTakesTooMuchMemoryIsNamed) {
   volume_.MustRun({"key", "add", "--key-file", volume_.KeyFile("old"),
                    "--new-key-file", volume_.KeyFile("large"), "--priority",
@@ -377,6 +392,16 @@ class GuestDataKeyCommandTest : public ::testing::TestWithParam<Container> {
   LuksVolumes volume_;
 };
 
+TEST_P(GuestDataKeyCommandTest, PayloadIsThatOfTheRawFile) {
+  const auto hash = [&](const Words& operands) {
+    return RunTool(Words{PELLUCID_PROGRAM, "export", "--key-file",
+                         volume_.KeyFile("old"), "--hash", "sha256",
+                         "--force"} +
+                   operands + Words{"/dev/null"});
+  };
+  EXPECT_EQ(hash(Operands()), hash(volume_.Operands()));
+}
+
 TEST_P(GuestDataKeyCommandTest, KeyslotsAreAddedChangedAndRemoved) {
   const auto must = [&](const Words& words) {
     const ProgramResult result = Key(words);
@@ -435,6 +460,30 @@ TEST_P(GuestDataKeyCommandTest, BackingFilesThatKeepTheOldHeaderAreToldOf) {
   EXPECT_EQ(Key(change).err, "");
 }
 
+// The header alone in a compressed cluster, in which zstd stores the noise of
+// key material as it is.
+TEST_P(GuestDataKeyCommandTest, NoFreedClusterKeepsTheKeyMaterial) {
+  Bytes header = ReadHostFile(volume_.HeaderFile());
+  header.resize(2 << 20);
+  WriteHostFile(volume_.folder() / "alone", header);
+  Convert({"-c", "-f", "raw", "-O", "qcow2", "-o",
+           "cluster_size=2M,compression_type=zstd", volume_.folder() / "alone",
+           Holder()});
+  const uint64_t area = LuksVersionOf(GetParam()) == 1 ? 4096 : 32768;
+  const auto material = std::span(header).subspan(area + 1000, 32);
+  const auto is_there = [&] {
+    const Bytes file = ReadHostFile(Holder());
+    return std::search(file.begin(), file.end(), material.begin(),
+                       material.end()) != file.end();
+  };
+  ASSERT_TRUE(is_there());
+  const ProgramResult result =
+      Key({"remove", "--force", "--key-file", volume_.KeyFile("old")});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("where the disk has it; what snapshots"));
+  EXPECT_FALSE(is_there());
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Containers, GuestDataKeyCommandTest,
     ::testing::Values(Container::kRawLuks1, Container::kRawLuks2,
@@ -478,6 +527,10 @@ TEST(KeyCommandRefusalTest, ImagesWithoutAHeaderToChange) {
            "1M"});
   EXPECT_EQ(key("aes.qcow2").exit_code, 2);
   EXPECT_THAT(key("aes.qcow2").err, HasSubstr("legacy AES"));
+
+  RunTool({"qemu-img", "create", "-f", "vmdk", folder / "disk.vmdk", "1M"});
+  EXPECT_EQ(key("disk.vmdk").exit_code, 5);
+  EXPECT_THAT(key("disk.vmdk").err, HasSubstr("is a VMDK image"));
 
   EXPECT_EQ(key("missing").exit_code, 7);
   const ProgramResult action =

@@ -180,24 +180,30 @@ std::vector<std::string> LuksVolumes::Cheap() const {
   return {"--kdf", "pbkdf2", "--pbkdf2-iterations", "1000"};
 }
 
-bool LuksVolumes::OthersOpen(const std::string& passphrase) const {
-  if (container_ == Container::kQcow2) {
-    const ProgramResult result = RunProgram(
-        {"qemu-img", "convert", "--object", Secret("s", passphrase),
-         "--image-opts", QemuImage("s"), "-O", "raw", folder_ / "plain"});
-    EXPECT_NE(result.exit_code, 127) << result.err;
-    if (result.exit_code == 0) {
-      EXPECT_EQ(Sha256(ReadHostFile(folder_ / "plain")),
-                plaintext_hash_.substr(0, 64));
-    }
-    return result.exit_code == 0;
+bool LuksVolumes::QemuOpens(const std::string& passphrase) const {
+  const ProgramResult result = RunProgram(
+      {"qemu-img", "convert", "--object", Secret("s", passphrase),
+       "--image-opts", QemuImage("s"), "-O", "raw", folder_ / "plain"});
+  EXPECT_NE(result.exit_code, 127) << result.err;
+  if (result.exit_code == 0) {
+    EXPECT_EQ(Sha256(ReadHostFile(folder_ / "plain")),
+              plaintext_hash_.substr(0, 64));
   }
+  return result.exit_code == 0;
+}
+
+bool LuksVolumes::OthersOpen(const std::string& passphrase) const {
+  if (container_ == Container::kQcow2) return QemuOpens(passphrase);
   const ProgramResult result =
       RunProgram({"cryptsetup", "open", "--test-passphrase", "--key-file",
                   KeyFile(passphrase), HeaderFile()});
   // 1: there is no keyslot at all; 2: wrong passphrase.
   EXPECT_LE(result.exit_code, 2) << result.err;
-  return result.exit_code == 0;
+  const bool opens = result.exit_code == 0;
+  if (container_ == Container::kRawLuks1) {
+    EXPECT_EQ(QemuOpens(passphrase), opens) << passphrase;
+  }
+  return opens;
 }
 
 bool LuksVolumes::Opens(const std::string& passphrase) const {

@@ -57,8 +57,8 @@ class LuksVolumes {
   std::vector<std::string> Cheap() const;
 
   // Does the passphrase open the volume, by `pellucid export`, and by
-  // cryptsetup or QEMU? Fails the test if the two disagree or the plaintext is
-  // not what it was.
+  // cryptsetup and QEMU as far as they know the container? Fails the test if
+  // they disagree or the plaintext is not what it was.
   bool Opens(const std::string& passphrase) const;
 
   // Adds a passphrase by cryptsetup or by qemu-img amend.
@@ -71,6 +71,7 @@ class LuksVolumes {
   void MakeByQemu() const;
   void MakeByCryptsetup() const;
   bool OthersOpen(const std::string& passphrase) const;
+  bool QemuOpens(const std::string& passphrase) const;
   std::string QemuImage(const std::string& secret) const;
 
   Container container_ = Container::kRawLuks1;

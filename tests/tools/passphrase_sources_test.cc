@@ -47,13 +47,17 @@ class PassphraseSourcesTest : public testing::Test {
     po::variables_map values;
     po::store(po::command_line_parser(words).options(options).run(), values);
     po::notify(values);
-    return arguments.MakePassphraseSource();
+    OpenOptions named;
+    named.image = "layer";
+    named.header = "header";
+    return arguments.MakePassphraseSource(named);
   }
 
-  static std::vector<std::string> AllOffered(PassphraseSource& source) {
+  static std::vector<std::string> AllOffered(PassphraseSource& source,
+                                             std::string_view layer = "layer") {
     std::vector<std::string> offered;
     for (unsigned attempt = 0;; ++attempt) {
-      const auto passphrase = source.Get("layer", attempt);
+      const auto passphrase = source.Get(layer, attempt);
       if (!passphrase) return offered;
       offered.push_back(Text(*passphrase));
     }
@@ -124,16 +128,27 @@ TEST_F(PassphraseSourcesTest, ACredentialOfSystemdIsUsedUnlessASourceIsNamed) {
   EXPECT_THAT(named, testing::ElementsAre("from a file"));
 }
 
-TEST_F(PassphraseSourcesTest, BackingKeyFilesGoToLowerLayersFirst) {
+// Whichever layer asks first: an overlay may be plain, and below the volume of
+// a detached header its payload's backing images are unlocked before it.
+TEST_F(PassphraseSourcesTest, BackingKeyFilesGoToBackingImagesOnly) {
   const auto source = Source({"--key-file", File("top", "top"),
                               "--backing-key-file", File("base", "base")});
+  EXPECT_THAT(AllOffered(*source, "base.qcow2"),
+              testing::ElementsAre("base", "top"));
   EXPECT_THAT(AllOffered(*source), testing::ElementsAre("top"));
-  EXPECT_THAT(AllOffered(*source), testing::ElementsAre("base", "top"));
-  EXPECT_THAT(
-      [&] {
-        Source({"--backing-key-file", File("base", "base")});
-      },
-      ThrowsMessage<UsageError>(HasSubstr("for the image itself")));
+  EXPECT_THAT(AllOffered(*source, "header"), testing::ElementsAre("top"));
+}
+
+TEST_F(PassphraseSourcesTest, TheImageItselfMayHaveAnotherSource) {
+  const std::vector<std::string> words = {"--backing-key-file",
+                                          File("base", "base")};
+  File("pellucid.passphrase", "from systemd");
+  ASSERT_EQ(setenv("CREDENTIALS_DIRECTORY", folder_.path().c_str(), 1), 0);
+  const auto source = Source(words);
+  unsetenv("CREDENTIALS_DIRECTORY");
+  EXPECT_THAT(AllOffered(*source), testing::ElementsAre("from systemd"));
+  EXPECT_THAT(AllOffered(*source, "base.qcow2"),
+              testing::ElementsAre("base", "from systemd"));
 }
 
 TEST_F(PassphraseSourcesTest, TheVolumeKeyIsOfferedToTheFirstVolumeOnly) {

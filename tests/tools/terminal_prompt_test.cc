@@ -91,6 +91,25 @@ TEST_F(TerminalPromptTest, AnotherLayerMayHaveAnotherPassphrase) {
   EXPECT_EQ(program.WaitForEnd(), 0) << program.screen();
 }
 
+TEST_F(TerminalPromptTest, OnlyTheImageIsAskedForIfTheRestHasKeyFiles) {
+  MakeImage("base.qcow2", kLuks, "of the base");
+  MakeImage("disk.qcow2",
+            std::string("backing_file=base.qcow2,backing_fmt=qcow2,") + kLuks);
+  const std::string key = KeyFile("of the base");
+  ProgramOnTerminal program({PELLUCID_PROGRAM, "export", "--backing-key-file",
+                             key, "disk.qcow2", "copy.raw"},
+                            folder_.path());
+  program.WaitFor("Passphrase for disk.qcow2: ");
+  program.Type(std::string(kPassphrase) + "\n");
+  EXPECT_EQ(program.WaitForEnd(), 0) << program.screen();
+  EXPECT_TRUE(CopyIsThere());
+  // Nor is a plain image, and the file is for what is below it.
+  MakeImage("plain.qcow2", "backing_file=base.qcow2,backing_fmt=qcow2");
+  const ProgramResult plain = RunPellucid(
+      {"export", "--backing-key-file", key, "plain.qcow2", "copy.plain"});
+  EXPECT_EQ(plain.exit_code, 0) << plain.err;
+}
+
 TEST_F(TerminalPromptTest, SignalsLeaveTheTerminalAsItWas) {
   MakeImage("disk.qcow2");
   for (const int signal_number : {SIGTERM, SIGHUP, SIGQUIT, SIGINT}) {
