@@ -74,8 +74,7 @@ ClusterWriter::Step ClusterWriter::WriteSome(GuestOffset guest,
   const Mapping mapping = map_.Map(guest, in.size());
   if (!mapping.in_place) return WriteAllocating(guest, in);
   if (data_file_ == nullptr) {
-    regions_.Check(mapping.host.value, mapping.length, file_name_,
-                   "guest data");
+    regions_.Check(mapping.host.value, mapping.length, "guest data");
   }
   data_.Write(guest, mapping.host, in.first(mapping.length));
   return {.done = mapping.length};
@@ -152,7 +151,7 @@ ClusterWriter::Plan ClusterWriter::MakePlan(HostOffset table, GuestOffset guest,
   const L2Entry first_entry = map_.ReadEntry(table, first);
   if (TargetOf(first_entry) == Target::kOwn) {
     const HostOffset host = map_.HostCluster(table, first, first_entry);
-    regions_.Check(host.value, cluster_size_, file_name_, "guest data");
+    regions_.Check(host.value, cluster_size_, "guest data");
     return PlanOwn(host, first_entry.subclusters, guest, length);
   }
   const uint64_t in_cluster = InCluster(guest);
@@ -276,10 +275,10 @@ void ClusterWriter::CheckOld(HostOffset table, uint64_t index,
   constexpr char kWhat[] = "what is freed";
   if ((entry.descriptor & kCompressed) != 0) {
     const Mapping range = map_.CompressedRange(table, index, entry);
-    regions_.Check(range.host.value, range.compressed_size, file_name_, kWhat);
+    regions_.Check(range.host.value, range.compressed_size, kWhat);
   } else if (HasHost(entry)) {
     regions_.Check(map_.HostCluster(table, index, entry).value, cluster_size_,
-                   file_name_, kWhat);
+                   kWhat);
   }
 }
 
