@@ -142,6 +142,24 @@ TEST_F(HostileWritesTest, ZeroClusterWhosePlaceIsNotAtACluster) {
   }
 }
 
+TEST_F(HostileWritesTest, EntryThatRefersBehindTheFile) {
+  const uint64_t end = (good_.size() + kCluster - 1) / kCluster * kCluster;
+  for (const uint64_t place : {end, uint64_t{1} << 55}) {
+    for (const uint64_t flags : {kCopied, kCopied | kZero}) {
+      SCOPED_TRACE(fmt::format("{:#x} with {:#x}", place, flags));
+      SetEntry(place | flags);
+      const ImageInMemory image(images_, "disk.qcow2");
+      CrashDisks disks(image.files());
+      const auto disk = image.Open(disks);
+      EXPECT_THAT(
+          ThrownText<CorruptImage>([&] { disk->Write(5, Noise(9, 1)); }),
+          HasSubstr("behind the"));
+      disk->Flush();
+      EXPECT_EQ(disks.contents(), image.files());
+    }
+  }
+}
+
 // The refcounts call every cluster free.
 TEST_F(HostileWritesTest, FreeClusterThatIsATable) {
   Bytes image_bytes = good_;
