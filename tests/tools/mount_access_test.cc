@@ -111,8 +111,7 @@ TEST_F(OpenWithAccessTest, ImageWhoseDataFileIsElsewhereIsOnlyRead) {
   const std::filesystem::path settings = folder_ / ".settings";
   RunTool({"qemu-img", "create", "-q", "-f", "qcow2", "-o",
            "data_file=" + settings.native(), image_, "1M"});
-  const OpenedImage opened = Open(WantedAccess::kReadWriteIfPossible);
-  EXPECT_EQ(opened.writable, nullptr);
+  EXPECT_EQ(Open(WantedAccess::kReadWriteIfPossible).writable, nullptr);
   EXPECT_THAT(warnings_, ElementsAre(HasSubstr("--data-file")));
   // mount(8) says -o rw by itself.
   EXPECT_THROW(Open(WantedAccess::kReadWrite), Unsupported);
