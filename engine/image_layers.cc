@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "engine/errors.h"
@@ -62,6 +63,24 @@ void RefuseToWriteCorrupt(const qcow2::Header& header,
   }
 }
 
+// Is `named`, which is `file`, a file beside `image`? A link beside it that
+// leads elsewhere is not, nor is a hidden file: the image may lie where the
+// user's settings are.
+bool StandsBeside(const struct stat& file, const fs::path& named,
+                  const fs::path& image) {
+  std::error_code error;
+  const fs::path name = fs::canonical(named, error).filename();
+  if (error || name.native().starts_with('.')) return false;
+  const fs::path real_image = fs::canonical(image, error);
+  return std::ranges::any_of(
+      std::array{image, real_image}, [&](const fs::path& beside) {
+        struct stat status = {};
+        return lstat((beside.parent_path() / name).c_str(), &status) == 0 &&
+               S_ISREG(status.st_mode) &&
+               HostFileId::Of(status) == HostFileId::Of(file);
+      });
+}
+
 class LayerOpener {
  public:
   LayerOpener(const OpenOptions& options, IfNamedFileFails if_named_file_fails)
@@ -83,11 +102,18 @@ class LayerOpener {
           "{}: belongs to another user, so that its access time may change",
           path.native()));
     }
-    if (IsQcow2(layer->file.device(), path.native(), format)) {
+    const bool is_qcow2 = IsQcow2(layer->file.device(), path.native(), format);
+    if (is_qcow2) {
       OpenQcow2(*layer, snapshot);
     } else if (!snapshot.empty()) {
       throw UsageError(fmt::format(
           "{}: is not a qcow2 image and has no snapshots", path.native()));
+    }
+    if (HasChosenDataFile(*layer) &&
+        !(is_qcow2 && layer->qcow2->has(qcow2::kExternalDataFile))) {
+      throw UsageError(fmt::format(
+          "{}: has no external data file, so that --data-file makes no sense",
+          path.native()));
     }
     return layer;
   }
@@ -155,12 +181,24 @@ class LayerOpener {
                     layer.path.native(), role, name));
   }
 
+  // Does the user say which file it is?
+  bool HasChosenDataFile(const ImageLayer& layer) const {
+    return !options_.data_file.empty() && chain_.empty() &&
+           layer.path == options_.image;
+  }
+
   void OpenDataFile(ImageLayer& layer) {
+    const FileAccess access =
+        layer.file.writable ? FileAccess::kWrite : ReadAccess();
+    if (HasChosenDataFile(layer)) {
+      layer.data_file = LayerFile::Open(options_.data_file, access);
+      return;
+    }
     const std::string& name = layer.qcow2->data_file;
     if (name.empty()) {
       throw Unsupported(
           fmt::format("{}: has an external data file but does not name it "
-                      "(no header extension 0x44415441)",
+                      "(no header extension 0x44415441); say --data-file FILE",
                       layer.path.native()));
     }
     CheckAllowed(layer, "data", name);
@@ -171,10 +209,28 @@ class LayerOpener {
           "is",
           layer.path.native(), named.format, name));
     }
+    struct stat status = {};
+    if (layer.file.writable && stat(named.path.c_str(), &status) == 0) {
+      CheckMayBeWritten(layer, status, named.path);
+    }
     layer.data_file = Named(layer, "data", name, [&] {
-      return LayerFile::Open(
-          named.path, layer.file.writable ? FileAccess::kWrite : ReadAccess());
+      return LayerFile::Open(named.path, access);
     });
+    // It may have become another one.
+    if (layer.file.writable) {
+      CheckMayBeWritten(layer, layer.data_file.host_stat(), named.path);
+    }
+  }
+
+  static void CheckMayBeWritten(const ImageLayer& layer,
+                                const struct stat& data_file,
+                                const fs::path& named) {
+    if (StandsBeside(data_file, named, layer.path)) return;
+    throw Unsupported(fmt::format(
+        "{}: its data file \"{}\" is hidden or in another folder, and is "
+        "written only if you name it, for an image may name any file; say "
+        "--data-file FILE if it is the right one, or --read-only",
+        layer.path.native(), layer.qcow2->data_file));
   }
 
   void OpenBacking(ImageLayer& layer) {

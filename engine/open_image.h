@@ -29,6 +29,8 @@ enum class Encryption {
 struct OpenOptions {
   std::filesystem::path image;
   std::filesystem::path header;  // Detached LUKS header; empty without one.
+  // In place of the external data file that the image names; empty without one.
+  std::filesystem::path data_file;
   ContainerFormat format = ContainerFormat::kAuto;
   ContainerFormat header_format = ContainerFormat::kAuto;
   Encryption encryption = Encryption::kAuto;
@@ -67,7 +69,9 @@ struct OpenedImage {
 // Builds the stack of devices that `options` describe and unlocks it. As long
 // as nothing is written, no byte and, where the host lets us, no timestamp of
 // any file changes. Backing images and header files are opened for reading
-// only, always. Throws every kind of Error; with options.writable also
+// only, always; an external data file that is not beside the image is opened
+// for writing only if it is options.data_file, or an image from a stranger
+// could name any file of the user's. Throws every kind of Error; with options.writable also
 // UsageError for options that contradict writing, CorruptImage for what must
 // not be changed, and Unsupported for what we cannot write, all of them before
 // a passphrase is asked for and naming --read-only.

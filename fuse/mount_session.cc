@@ -18,6 +18,7 @@
 
 #include "engine/errors.h"
 #include "engine/io_error.h"
+#include "fuse/end_report.h"
 #include "fuse/file_times.h"
 #include "fuse/init_reply.h"
 #include "fuse/inode_keeper.h"
@@ -206,6 +207,10 @@ void MountSession::Run(const std::function<void()>& on_ready) {
                                  log_, times, is_writable ? &keeper : nullptr);
   filesystem.set_on_first_open([this] { RaiseReadAhead(mountpoint_.path); });
   LibfuseSession session(options_, is_writable, filesystem);
+  EndReport end_report;
+  filesystem.set_server_description(
+      is_writable ? fmt::format("{} {}", getpid(), end_report.name())
+                  : fmt::format("{}", getpid()));
   session.Mount(mountpoint_, options_);
   if (is_writable) session.ExpectWrites();
   std::exception_ptr failure;  // Of the keeper's thread, which ends with it.
@@ -233,7 +238,7 @@ void MountSession::Run(const std::function<void()>& on_ready) {
   }
   session.Unmount();
   keeper.Stop();
-  if (is_writable) FlushDevice();
+  if (is_writable) FlushDevice(filesystem.lost_pages_errno(), end_report);
   if (failure) std::rethrow_exception(failure);
   if (result < 0) ThrowIoError(-result, kFuseDevice);
 }
@@ -256,13 +261,18 @@ void MountSession::PrepareEnd(OwnMount& mount,
   filesystem.DropKernelPages();
 }
 
-void MountSession::FlushDevice() {
+void MountSession::FlushDevice(int lost_pages_errno, EndReport& end_report) {
   try {
     device_.writable->Flush();
+    if (lost_pages_errno != 0) {
+      ThrowIoError(lost_pages_errno, "writing what the kernel had cached");
+    }
   } catch (const std::exception& error) {
     log_.Report("making everything durable before the end", error.what());
+    end_report.Tell(ReplyErrno(error));
     throw;
   }
+  end_report.Tell(0);
 }
 
 }  // namespace pellucid::fuse

@@ -5,6 +5,7 @@
 
 #include <functional>
 
+#include "fuse/end_report.h"
 #include "fuse/error_log.h"
 #include "fuse/mount_options.h"
 #include "fuse/mounted_device.h"
@@ -50,7 +51,8 @@ class MountSession {
   // Writes back, by way of `filesystem`, what the kernel has in its page cache,
   // and unmounts if nothing is in use. To be called while others serve.
   void PrepareEnd(OwnMount& mount, PlaintextFilesystem& filesystem);
-  void FlushDevice();
+  // What the device has not made durable, or the kernel has lost, is told.
+  void FlushDevice(int lost_pages_errno, EndReport& end_report);
 
   MountedDevice device_;
   const struct stat image_;

@@ -13,7 +13,7 @@ namespace pellucid::fuse {
 
 inline constexpr std::string_view kFilesystemType = "fuse.pellucid";
 // An extended attribute of the root whose value is the server's process id in
-// decimal.
+// decimal and, if it can be written, a blank and the name of its EndReport.
 inline constexpr char kServerPidAttribute[] = "user.pellucid.pid";
 
 // A line of /proc/self/mountinfo, as far as FUSE is concerned.

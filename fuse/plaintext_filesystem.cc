@@ -47,16 +47,17 @@ mode_t Permissions(mode_t all, mode_t owner_only, const MountOptions& options) {
   return options.allow_other ? all : owner_only;
 }
 
-// What the kernel is told of a host error. It takes ENOSYS to mean that the
-// request can never work and would not ask again.
-int ReplyErrno(const IoError& error) {
-  const int host_errno = error.host_errno();
+}  // namespace
+
+// The kernel takes ENOSYS to mean that the request can never work and would not
+// ask again.
+int ReplyErrno(const std::exception& error) {
+  const auto* const io_error = dynamic_cast<const IoError*>(&error);
+  const int host_errno = io_error == nullptr ? EIO : io_error->host_errno();
   const bool is_usable =
       host_errno > 0 && host_errno != ENOSYS && host_errno != EINTR;
   return is_usable ? host_errno : EIO;
 }
-
-}  // namespace
 
 PlaintextFilesystem::PlaintextFilesystem(const MountedDevice& device,
                                          const struct stat& image,
@@ -334,7 +335,7 @@ void PlaintextFilesystem::GetXattr(fuse_req_t request, fuse_ino_t inode,
     fuse_reply_err(request, ENODATA);
     return;
   }
-  const std::string value = std::to_string(getpid());
+  const std::string& value = server_description_;
   if (size == 0) {
     fuse_reply_xattr(request, value.size());
   } else if (size < value.size()) {

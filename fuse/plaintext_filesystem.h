@@ -7,10 +7,12 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <mutex>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -24,6 +26,10 @@
 #include "fuse/mountpoint.h"
 
 namespace pellucid::fuse {
+
+// The errno that an exception means to the kernel: EIO unless the host gave
+// one.
+int ReplyErrno(const std::exception& error);
 
 // Answers the kernel's requests for one device: its bytes are a regular file,
 // which is the root itself or the only entry, `disk`, of a root directory.
@@ -60,6 +66,17 @@ class PlaintextFilesystem {
 
   // The session that the requests belong to; to be set before it starts.
   void set_session(fuse_session* session) { session_ = session; }
+
+  // What the kernel tells whoever asks who serves the mount; to be set before
+  // the session starts.
+  void set_server_description(std::string text) {
+    server_description_ = std::move(text);
+  }
+
+  // The errno of a write of the kernel's cached pages that failed, which drops
+  // them, since the last FSYNC; or 0. Whoever calls fsync after such a failure
+  // is told of it by the kernel.
+  int lost_pages_errno() const { return lost_pages_errno_; }
 
   // Makes requests that take long give up.
   void Abandon() { abandoned_ = true; }
@@ -121,6 +138,9 @@ class PlaintextFilesystem {
   std::optional<uint64_t> FindExtent(fuse_req_t request, uint64_t offset,
                                      bool hole);
 
+  // Writes within the device for a request on `file`.
+  void WriteToDevice(uint64_t offset, std::span<const std::byte> in,
+                     const fuse_file_info& file);
   // The data or what is stored of it is about to change.
   void NoteChange();
   // True if the answer to SEEK_HOLE and SEEK_DATA may have to come from pages
@@ -147,11 +167,13 @@ class PlaintextFilesystem {
   std::function<void()> on_ready_;
   std::function<void()> on_first_open_;
   std::once_flag first_open_;
+  std::string server_description_;
   std::atomic<bool> kernel_writeback_ = false;  // It is on; set by Init().
   std::atomic<unsigned> writers_ = 0;           // Open files that can write.
   std::atomic<bool> refuses_opening_ = false;
   std::atomic<bool> refuses_writing_ = false;
   std::atomic<bool> abandoned_ = false;
+  std::atomic<int> lost_pages_errno_ = 0;
   AllocationCount blocks_;
 };
 

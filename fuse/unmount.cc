@@ -192,6 +192,8 @@ void Unmount(const std::filesystem::path& mountpoint, UnmountMode mode) {
                             "ended yet and may hold the image",
                             mountpoint.string(), server->pid()));
   }
+  // Between the fsync and the unmount somebody may have written.
+  server->CheckEnd(mountpoint);
 }
 
 }  // namespace pellucid::fuse

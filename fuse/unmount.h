@@ -13,7 +13,9 @@ enum class UnmountMode {
 // Ends the mount of pellucid at `mountpoint`. Unless lazy, it first makes
 // durable what was written, and returns when the serving process has ended, so
 // that the image is free again. If that fails, or takes minutes, it throws
-// IoError with the remedy, and all stays mounted. Never waits for a server that
+// IoError with the remedy, and all stays mounted. What somebody writes after
+// that and before the unmount becomes durable before the process ends; if it
+// does not, IoError says that it is lost. Never waits for a server that
 // does not answer: unmounts, and throws Error since it cannot tell whether that
 // has ended. Throws UsageError if nothing of ours is mounted there, Error with
 // a remedy if it is in use, IoError. Not for a process with other threads.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <exception>
 
 #include "fuse/plaintext_filesystem.h"
 
@@ -84,10 +85,7 @@ void PlaintextFilesystem::Write(fuse_req_t request,
   const uint64_t end = device_.size();
   const auto length = static_cast<size_t>(
       std::min<uint64_t>(in.size(), offset < end ? end - offset : 0));
-  if (length > 0) {
-    NoteChange();
-    writable_->Write(offset, in.first(length));
-  }
+  if (length > 0) WriteToDevice(offset, in.first(length), file);
   if (length == in.size()) {
     fuse_reply_write(request, length);
   } else if (file.writepage != 0) {
@@ -103,6 +101,18 @@ void PlaintextFilesystem::Write(fuse_req_t request,
     // As at the end of a block device. A short direct write would do as well,
     // but the kernel makes an EIO of it.
     fuse_reply_err(request, ENOSPC);
+  }
+}
+
+void PlaintextFilesystem::WriteToDevice(uint64_t offset,
+                                        std::span<const std::byte> in,
+                                        const fuse_file_info& file) {
+  NoteChange();
+  try {
+    writable_->Write(offset, in);
+  } catch (const std::exception& error) {
+    if (file.writepage != 0) lost_pages_errno_ = ReplyErrno(error);
+    throw;
   }
 }
 
@@ -124,6 +134,8 @@ void PlaintextFilesystem::Fsync(fuse_req_t request) {
     fuse_reply_err(request, ENOSYS);  // The kernel need not ask again.
     return;
   }
+  // The kernel asks only after it has told of the pages that it has lost.
+  lost_pages_errno_ = 0;
   writable_->Flush();
   fuse_reply_err(request, 0);
 }

@@ -48,6 +48,7 @@ std::string SourceName(const std::filesystem::path& image) {
 std::vector<std::filesystem::path> NamedFiles(const OpenOptions& options) {
   std::vector<std::filesystem::path> files = {options.image};
   if (!options.header.empty()) files.push_back(options.header);
+  if (!options.data_file.empty()) files.push_back(options.data_file);
   return files;
 }
 

@@ -60,6 +60,9 @@ void OpenArguments::AddTo(po::options_description& options) {
   options.add_options()  //
       ("header", text(&header_, "FILE"),
        "detached LUKS header, or a header backup")  //
+      ("data-file", text(&data_file_, "FILE"),
+       "external data file, in place of the one that the image names; one that "
+       "is not beside the image is written only if it is named here")  //
       ("format", choice(&format_, "auto|qcow2|raw"),
        "container of the image; LUKS inside it is found by itself")  //
       ("header-format", choice(&header_format_, "auto|qcow2|raw"),
@@ -96,6 +99,7 @@ void OpenArguments::AddTo(po::options_description& options) {
 OpenOptions OpenArguments::ToOpenOptions() const {
   OpenOptions options;
   options.header = header_;
+  options.data_file = data_file_;
   options.format = ParseFormat("format", format_);
   options.header_format = ParseFormat("header-format", header_format_);
   options.encryption = ParseEncryption(encryption_);

@@ -46,6 +46,7 @@ class OpenArguments {
   std::vector<OfferedSecret> OfferedSecrets() const;
 
   std::string header_;
+  std::string data_file_;
   std::string format_ = "auto";
   std::string header_format_ = "auto";
   std::string encryption_ = "auto";

@@ -25,6 +25,7 @@ uint64_t RoundUp(uint64_t value, uint64_t unit) {
 
 ClusterWriter::ClusterWriter(Parts parts)
     : file_name_(parts.file_name),
+      file_(parts.file),
       data_file_(parts.data_file),
       size_(parts.header.size),
       cluster_size_(parts.header.cluster_size()),
@@ -75,11 +76,22 @@ ClusterWriter::Step ClusterWriter::WriteSome(GuestOffset guest,
   const Mapping mapping = map_.Map(guest, in.size());
   if (!mapping.in_place) return WriteAllocating(guest, in);
   if (data_file_ == nullptr) {
-    regions_.Check(mapping.host.value, mapping.length, file_name_,
-                   "guest data");
+    CheckPlace(mapping.host, mapping.length);
   }
   data_.Write(guest, mapping.host, in.first(mapping.length));
   return {.done = mapping.length};
+}
+
+// Whoever allocated a cluster has written some of it, so that the file reaches
+// into it. Writing to one behind the end could make a file of petabytes.
+void ClusterWriter::CheckPlace(HostOffset host, uint64_t length) const {
+  regions_.Check(host.value, length, "guest data");
+  const uint64_t last = host.value + length - 1;
+  if (last / cluster_size_ * cluster_size_ < file_.size()) return;
+  throw CorruptImage(
+      fmt::format("{}: guest data at offset {} would lie behind the {}-byte "
+                  "file; try `qemu-img check -r all` on a copy",
+                  file_name_, host.value, file_.size()));
 }
 
 uint64_t ClusterWriter::BytesInSlice(GuestOffset guest) const {
@@ -153,7 +165,7 @@ ClusterWriter::Plan ClusterWriter::MakePlan(HostOffset table, GuestOffset guest,
   const L2Entry first_entry = map_.ReadEntry(table, first);
   if (TargetOf(first_entry) == Target::kOwn) {
     const HostOffset host = map_.HostCluster(table, first, first_entry);
-    regions_.Check(host.value, cluster_size_, file_name_, "guest data");
+    CheckPlace(host, cluster_size_);
     return PlanOwn(host, first_entry.subclusters, guest, length);
   }
   const uint64_t in_cluster = InCluster(guest);
@@ -277,10 +289,10 @@ void ClusterWriter::CheckOld(HostOffset table, uint64_t index,
   constexpr char kWhat[] = "what is freed";
   if ((entry.descriptor & kCompressed) != 0) {
     const Mapping range = map_.CompressedRange(table, index, entry);
-    regions_.Check(range.host.value, range.compressed_size, file_name_, kWhat);
+    regions_.Check(range.host.value, range.compressed_size, kWhat);
   } else if (HasHost(entry)) {
     regions_.Check(map_.HostCluster(table, index, entry).value, cluster_size_,
-                   file_name_, kWhat);
+                   kWhat);
   }
 }
 

@@ -91,6 +91,8 @@ class ClusterWriter {
   template <typename DoStep>
   void Repeat(uint64_t length, DoStep do_step);
 
+  // Before data is written to a place that an entry names. Throws CorruptImage.
+  void CheckPlace(HostOffset host, uint64_t length) const;
   Step WriteSome(GuestOffset guest, std::span<const std::byte> in);
   Step WriteAllocating(GuestOffset guest, std::span<const std::byte> in);
   Plan MakePlan(HostOffset table, GuestOffset guest, uint64_t length);
@@ -122,6 +124,7 @@ class ClusterWriter {
   }
 
   const std::string file_name_;
+  BlockDevice& file_;
   ResizableDevice* const data_file_;
   const uint64_t size_;
   const uint64_t cluster_size_;

@@ -172,7 +172,7 @@ uint64_t Refcounts::FindFree(const Block& block, uint64_t index) const {
 
 void Refcounts::RefuseUsed(uint64_t first_cluster, uint64_t count) const {
   regions_.Check(first_cluster * cluster_size_, count * cluster_size_,
-                 file_name_, "a cluster whose refcount says that it is free,");
+                 "a cluster whose refcount says that it is free,");
 }
 
 HostClusters Refcounts::Allocate(uint64_t wanted) {
@@ -302,6 +302,7 @@ void Refcounts::MakeBlockAt(
   StoreBigEndian(entry, 0, place * cluster_size_);
   file_.Write(table_offset_ + number * 8, entry);
   table_[number] = place * cluster_size_;
+  regions_.Add(table_[number], cluster_size_);
 }
 
 void Refcounts::CreateBlocks(uint64_t number) {
@@ -329,6 +330,7 @@ void Refcounts::CreateBlocks(uint64_t number) {
   for (uint64_t i = 0; i < count; ++i) {
     table_[number + i] = (first + i) * cluster_size_;
   }
+  regions_.Add(first * cluster_size_, count * cluster_size_);
 }
 
 void Refcounts::GrowTable(uint64_t least_entries) {
@@ -381,6 +383,7 @@ void Refcounts::GrowTable(uint64_t least_entries) {
                             .count = table_.size() / per_cluster};
   table_ = std::move(table);
   table_offset_ = new_offset;
+  regions_.Add(first * cluster_size_, (end - first) * cluster_size_);
   // If this fails the old table's clusters stay counted: the header may still
   // name them.
   file_.Flush();

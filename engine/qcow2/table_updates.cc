@@ -1,5 +1,7 @@
 #include "engine/qcow2/table_updates.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <exception>
@@ -43,6 +45,12 @@ std::optional<HostOffset> TableUpdates::PinEntry(uint64_t l1_index,
   HostOffset table = {map_.L2TableOf(l1_index)};
   if (table.value == 0 || (map_.L1Entry(l1_index) & kCopied) == 0) {
     table = MakeTable(l1_index, table);
+  } else if (regions_.OverlapSnapshotTable(table.value, cluster_size_)) {
+    throw CorruptImage(fmt::format(
+        "{}: L1 entry {} (byte {}) has the copied flag, but a snapshot refers "
+        "to its L2 table at offset {} too; try `qemu-img check -r all` on a "
+        "copy",
+        file_name_, l1_index, map_.L1EntryOffset(l1_index).value, table.value));
   }
   if (!map_.l2_cache().Pin(map_.EntryOffset(table, index))) return std::nullopt;
   return table;
@@ -71,6 +79,7 @@ HostOffset TableUpdates::MakeTable(uint64_t l1_index, HostOffset shared) {
     refcounts_.Release(cluster);
     throw;
   }
+  regions_.Add(table.value, cluster_size_);
   map_.SetL1Entry(l1_index, table.value | kCopied);
   changed_l1_.insert(l1_index);
   if (shared.value != 0) Free(shared, cluster_size_, /*punch=*/false);
@@ -99,6 +108,7 @@ bool TableUpdates::is_full() const {
 void TableUpdates::Prepare() {
   const std::lock_guard lock(commit_mutex_);
   if (prepared_) return;
+  regions_.LoadSnapshotTables();
   if (repair_) {
     const std::lock_guard tables_lock(mutex_);
     repair_->Apply(file_, refcounts_, map_);
@@ -232,9 +242,6 @@ void TableUpdates::ApplyFreed(const std::vector<Freed>& freed) {
       if (range.punch) Punch(range);
       compressed_.Forget(range.host.value, range.length);
       const std::lock_guard lock(mutex_);
-      map_.l2_cache().Forget(
-          {range.host.value / cluster_size_ * cluster_size_},
-          range.length % cluster_size_ == 0 ? range.length : 0);
       const uint64_t last = range.host.value + range.length - 1;
       for (uint64_t cluster = range.host.value / cluster_size_;
            cluster <= last / cluster_size_; ++cluster) {
@@ -257,7 +264,10 @@ void TableUpdates::LetGoOf(uint64_t cluster) {
     file_.WriteZeroes(at, std::min(cluster_size_, file_.size() - at),
                       ZeroMode::kFreeSpace);
   }
-  if (refcounts_.Decrement(cluster)) regions_.Drop(at, cluster_size_);
+  if (!refcounts_.Decrement(cluster)) return;
+  // It may have been a table.
+  map_.l2_cache().Forget({at}, cluster_size_);
+  regions_.Drop(at, cluster_size_);
 }
 
 void TableUpdates::Punch(const Freed& freed) {

@@ -32,7 +32,7 @@ class HostileWritesTest : public ::testing::Test {
     images_.Create({.name = "disk.qcow2",
                     .encryption = "none",
                     .cluster_size = kCluster,
-                    .virtual_size = 1 << 20,
+                    .virtual_size = 8 << 20,
                     .more_options = {},
                     .backing = ""});
     images_.Write("disk.qcow2", {"write -q -P 7 0 50k"});
@@ -143,6 +143,24 @@ TEST_F(HostileWritesTest, ZeroClusterWhosePlaceIsNotAtACluster) {
   }
 }
 
+TEST_F(HostileWritesTest, EntryThatRefersBehindTheFile) {
+  const uint64_t end = (good_.size() + kCluster - 1) / kCluster * kCluster;
+  for (const uint64_t place : {end, uint64_t{1} << 55}) {
+    for (const uint64_t flags : {kCopied, kCopied | kZero}) {
+      SCOPED_TRACE(fmt::format("{:#x} with {:#x}", place, flags));
+      SetEntry(place | flags);
+      const ImageInMemory image(images_, "disk.qcow2");
+      CrashDisks disks(image.files());
+      const auto disk = image.Open(disks);
+      EXPECT_THAT(
+          ThrownText<CorruptImage>([&] { disk->Write(5, Noise(9, 1)); }),
+          HasSubstr("behind the"));
+      disk->Flush();
+      EXPECT_EQ(disks.contents(), image.files());
+    }
+  }
+}
+
 // The refcounts call every cluster free.
 TEST_F(HostileWritesTest, FreeClusterThatIsATable) {
   Bytes image_bytes = good_;
@@ -158,6 +176,127 @@ TEST_F(HostileWritesTest, FreeClusterThatIsATable) {
               HasSubstr("refcount says that it is free"));
   disk->Flush();
   EXPECT_EQ(disks.contents(), image.files());
+}
+
+// The guest's first cluster is counted as free and becomes a table then, which
+// writing it would destroy.
+TEST_F(HostileWritesTest, EntryThatRefersToWhatHasBecomeATable) {
+  uint64_t free = 0;
+  while (LoadNumber(good_, refcount_block_ + free * 2, 2) != 0) ++free;
+  const uint64_t table = free * kCluster;
+  for (const uint64_t flags : {kCopied, kZero, kCopied | kZero}) {
+    SCOPED_TRACE(flags);
+    SetEntry(table | flags);
+    const ImageInMemory image(images_, "disk.qcow2");
+    CrashDisks disks(image.files());
+    const auto disk = image.Open(disks);
+    disk->Write(4 << 20, Noise(kCluster, 2));
+    disk->Flush();
+    const std::vector<Bytes> files = disks.contents();
+    ASSERT_EQ(LoadNumber(files[0], l1_ + 16, 8), table | kCopied);
+    EXPECT_THROW(disk->Write(0, Noise(kCluster, 1)), CorruptImage);
+    EXPECT_THROW(disk->WriteZeroes(0, kCluster, ZeroMode::kFreeSpace),
+                 CorruptImage);
+    disk->Flush();
+    EXPECT_EQ(disks.contents(), files);
+  }
+}
+
+// With a snapshot that has an L2 table of its own and shares another one with
+// the active state.
+class HostileSnapshotWritesTest : public HostileWritesTest {
+ protected:
+  HostileSnapshotWritesTest() {
+    images_.Write("disk.qcow2", {"write -q -P 8 2M 50k"});
+    TakeSnapshot(images_, "disk.qcow2", "friday");
+    images_.Write("disk.qcow2", {"write -q -P 9 0 50k"});
+    good_ = ReadHostFile(images_.path("disk.qcow2"));
+    l1_ = LoadNumber(good_, 40, 8);
+    l2_ = LoadNumber(good_, l1_, 8) & kOffset;
+    const uint64_t snapshot_l1 = LoadNumber(good_, LoadNumber(good_, 64, 8), 8);
+    snapshot_l2_ = LoadNumber(good_, snapshot_l1, 8) & kOffset;
+    shared_l2_ = LoadNumber(good_, snapshot_l1 + 8, 8) & kOffset;
+  }
+
+  void SetRefcount(uint64_t offset, uint64_t count) {
+    StoreNumber(good_, refcount_block_ + offset / kCluster * 2, 2, count);
+  }
+
+  uint64_t snapshot_l2_ = 0;
+  uint64_t shared_l2_ = 0;
+};
+
+TEST_F(HostileSnapshotWritesTest, EntryThatRefersToATableOfTheSnapshot) {
+  ASSERT_NE(snapshot_l2_, l2_);
+  ASSERT_EQ(shared_l2_, LoadNumber(good_, l1_ + 8, 8));
+  for (const uint64_t table : {snapshot_l2_, shared_l2_}) {
+    for (const uint64_t flags :
+         {kCopied, uint64_t{0}, kCopied | kZero, kZero}) {
+      SCOPED_TRACE(fmt::format("{:#x} with {:#x}", table, flags));
+      SetEntry(table | flags);
+      const ImageInMemory image(images_, "disk.qcow2");
+      CrashDisks disks(image.files());
+      const auto disk = image.Open(disks);
+      EXPECT_THROW(disk->Write(0, Noise(kCluster, 1)), CorruptImage);
+      EXPECT_THROW(disk->Write(5, Noise(9, 1)), CorruptImage);
+      EXPECT_THROW(disk->WriteZeroes(0, kCluster, ZeroMode::kFreeSpace),
+                   CorruptImage);
+      disk->Flush();
+      EXPECT_EQ(disks.contents(), image.files());
+    }
+  }
+}
+
+TEST_F(HostileSnapshotWritesTest, FreeClusterThatIsATableOfTheSnapshot) {
+  SetRefcount(snapshot_l2_, 0);
+  WriteHostFile(images_.path("disk.qcow2"), good_);
+  const ImageInMemory image(images_, "disk.qcow2");
+  CrashDisks disks(image.files());
+  const auto disk = image.Open(disks);
+  EXPECT_THAT(ThrownText<CorruptImage>(
+                  [&] { disk->Write(600 << 10, Noise(kCluster, 1)); }),
+              HasSubstr("refcount says that it is free"));
+  disk->Flush();
+  EXPECT_EQ(disks.contents(), image.files());
+}
+
+// Its refcount forgets the snapshot, so that the copy for the active state
+// would leave the table free.
+TEST_F(HostileSnapshotWritesTest, SharedTableIsNotGivenAway) {
+  SetRefcount(shared_l2_, 1);
+  WriteHostFile(images_.path("disk.qcow2"), good_);
+  const ImageInMemory image(images_, "disk.qcow2");
+  CrashDisks disks(image.files());
+  const Bytes friday = image.Content(disks.contents(), "friday");
+  const auto disk = image.Open(disks);
+  disk->Write(2 << 20, Noise(kCluster, 1));
+  disk->Flush();
+  EXPECT_THROW(
+      {
+        for (uint64_t at = 4 << 20; at < 8 << 20; at += kCluster) {
+          disk->Write(at, Noise(kCluster, 2));
+          disk->Flush();
+        }
+      },
+      CorruptImage);
+  EXPECT_EQ(FirstDifference(image.Content(disks.contents(), "friday"), friday),
+            "");
+}
+
+TEST_F(HostileSnapshotWritesTest, SharedTableThatIsCalledTheActiveStatesOwn) {
+  StoreNumber(good_, l1_ + 8, 8, shared_l2_ | kCopied);
+  WriteHostFile(images_.path("disk.qcow2"), good_);
+  const ImageInMemory image(images_, "disk.qcow2");
+  CrashDisks disks(image.files());
+  const auto disk = image.Open(disks);
+  EXPECT_THAT(ThrownText<CorruptImage>(
+                  [&] { disk->Write(2 << 20, Noise(kCluster, 1)); }),
+              HasSubstr("a snapshot refers to its L2 table"));
+  disk->Flush();
+  EXPECT_EQ(disks.contents(), image.files());
+  // Elsewhere all is well.
+  disk->Write(0, Noise(kCluster, 1));
+  disk->Flush();
 }
 
 // Two of the tables in one place would destroy each other.

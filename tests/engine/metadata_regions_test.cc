@@ -135,7 +135,7 @@ TEST_F(MetadataRegionsTest, WhatIsDroppedIsMetadataNoLonger) {
 TEST_F(MetadataRegionsTest, RefusalNamesTheFileThePlaceAndWhatIsWrittenThere) {
   const MetadataRegions regions = Make();
   const auto check = [&](uint64_t begin, uint64_t length) {
-    regions.Check(begin, length, "disk.qcow2", "guest data");
+    regions.Check(begin, length, "guest data");
   };
   EXPECT_NO_THROW(check((kL2 + 1) * kCluster, kCluster));
   EXPECT_THAT(ThrownText<CorruptImage>([&] { check(kL2 * kCluster + 100, 1); }),

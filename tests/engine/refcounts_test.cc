@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -217,6 +218,29 @@ TEST_F(RefcountsTest, TableGrowsAndItsOldPlaceIsUsedAgain) {
   Reopen();
   ExpectCountsItself();
   EXPECT_TRUE(old_place_was_used);
+}
+
+// What was allocated as data is not, and neither is the old table's place.
+TEST_F(RefcountsTest, NewBlocksAndTablesAreKnownAsTables) {
+  Make(6);
+  std::set<uint64_t> data;
+  for (int i = 0; i < 5000; ++i) data.insert(refcounts_->Allocate(1).first);
+  const Bytes content = file_->bytes();
+  const uint64_t table = LoadNumber(content, 48, 8);
+  const uint64_t table_clusters = LoadNumber(content, 56, 4);
+  std::set<uint64_t> tables = {0, kL1};
+  for (uint64_t i = 0; i < table_clusters; ++i) tables.insert(table / 512 + i);
+  for (uint64_t i = 0; i < table_clusters * 64; ++i) {
+    const uint64_t block = LoadNumber(content, table + i * 8, 8);
+    if (block != 0) tables.insert(block / 512);
+  }
+  ASSERT_GT(tables.size(), 70U);
+  for (const uint64_t cluster : tables) {
+    EXPECT_TRUE(regions_->Overlap(cluster * 512, 512)) << cluster;
+  }
+  for (const uint64_t cluster : data) {
+    EXPECT_FALSE(regions_->Overlap(cluster * 512, 512)) << cluster;
+  }
 }
 
 // Whatever write or flush fails on the way, the next attempt succeeds, and at

@@ -16,6 +16,9 @@
 #include <utility>
 #include <vector>
 
+#include "engine/errors.h"
+#include "fuse/mount_table.h"
+#include "fuse/server_process.h"
 #include "fuse/unmount.h"
 #include "tests/fuse/mount_fixture.h"
 #include "tests/fuse/writable_model_device.h"
@@ -50,6 +53,21 @@ class WrittenEndTest : public MountTest,
     }
     static_cast<std::byte*>(memory)[kSize - 1] = std::byte{2};
     munmap(memory, kSize);
+  }
+  // Lets the kernel drop pages because they could not be written, and tell
+  // nobody yet.
+  void LosePages(int error) {
+    void* memory = nullptr;
+    {
+      const OpenFile file(disk(), O_RDWR);
+      memory =
+          mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file.fd(), 0);
+    }
+    ASSERT_NE(memory, MAP_FAILED);
+    *static_cast<std::byte*>(memory) = std::byte{3};
+    disk_.journal().write_errno = error;
+    munmap(memory, 4096);
+    disk_.journal().write_errno = 0;
   }
   void ExpectAllIsThere() {
     const auto bytes = disk_.bytes();
@@ -163,6 +181,71 @@ TEST_P(WrittenEndTest, UnmountThatCannotFlushLeavesTheMount) {
   Unmount(mountpoint(), UnmountMode::kWhenIdle);
   ExpectAllIsThere();
   EXPECT_EQ(AwaitServer(), 0) << Log();
+}
+
+TEST_P(WrittenEndTest, UnmountTellsOfAFailureBehindItsFsync) {
+  MountDisk();
+  { Scribble(OpenFile(disk(), O_RDWR)); }
+  disk_.journal().good_flushes = disk_.journal().flushes + 1;
+  disk_.journal().flush_errno = EDQUOT;
+  try {
+    Unmount(mountpoint(), UnmountMode::kWhenIdle);
+    ADD_FAILURE() << "nothing was told";
+  } catch (const IoError& error) {
+    EXPECT_EQ(error.host_errno(), EDQUOT);
+    EXPECT_THAT(error.what(), HasSubstr(mountpoint().native()));
+    EXPECT_THAT(error.what(), HasSubstr("lost"));
+  }
+  EXPECT_FALSE(IsMounted(mountpoint()));
+  const int status = AwaitServer();
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) != 0) << status;
+}
+
+// Somebody writes when `pellucid umount` has called fsync already.
+TEST_P(WrittenEndTest, PagesThatAreLostBehindTheFsyncAreTold) {
+  MountDisk();
+  const auto server = ServerProcess::Find(FindMount(mountpoint()).value());
+  ASSERT_TRUE(server);
+  LosePages(ENOSPC);
+  const int status = EndByUnmount();
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) != 0) << status;
+  ASSERT_TRUE(server->WaitForEnd(std::chrono::seconds(20)));
+  try {
+    server->CheckEnd(mountpoint());
+    ADD_FAILURE() << "nothing was told";
+  } catch (const IoError& error) {
+    EXPECT_EQ(error.host_errno(), ENOSPC);
+  }
+}
+
+TEST_P(WrittenEndTest, PagesThatAreLostAtASignalAreTold) {
+  MountDisk();
+  LosePages(ENOSPC);
+  const int status = EndServer(SIGTERM);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) != 0) << status;
+  EXPECT_THAT(Log(), HasSubstr("No space left on device"));
+}
+
+TEST_P(WrittenEndTest, LossThatAnFsyncHasToldIsNotToldAgain) {
+  MountDisk();
+  LosePages(ENOSPC);
+  {
+    const OpenFile file(disk(), O_RDWR);
+    EXPECT_EQ(fsync(file.fd()), -1);
+    EXPECT_EQ(errno, ENOSPC);
+  }
+  EXPECT_NO_THROW(Unmount(mountpoint(), UnmountMode::kWhenIdle));
+  EXPECT_EQ(AwaitServer(), 0) << Log();
+}
+
+TEST_P(WrittenEndTest, ServerThatIsKilledBeforeItsLastFlushIsNoSuccess) {
+  MountDisk();
+  const auto server = ServerProcess::Find(FindMount(mountpoint()).value());
+  ASSERT_TRUE(server);
+  EndServer(SIGKILL);
+  Unmount(mountpoint(), UnmountMode::kLazy);
+  ASSERT_TRUE(server->WaitForEnd(std::chrono::seconds(20)));
+  EXPECT_THROW(server->CheckEnd(mountpoint()), Error);
 }
 
 TEST_P(WrittenEndTest, LazyUnmountGivesUpWhatCannotBeFlushed) {

@@ -227,6 +227,20 @@ TEST_F(ExportCommandTest, DataFilesAreKeptWhateverTheirName) {
   }
 }
 
+TEST_F(ExportCommandTest, DataFileMayBeNamedByTheUser) {
+  RunTool({"qemu-img", "create", "-q", "-f", "qcow2", "-o",
+           "data_file=data,data_file_raw=on", "image", "1M"},
+          "", folder_.path());
+  WriteHostFile(folder_ / "moved", Noise(1 << 20, 1));
+  std::filesystem::remove(folder_ / "data");
+  EXPECT_EQ(Export({"image", "copy.raw"}).exit_code, 7);
+  const ProgramResult result =
+      Export({"--data-file", "moved", "image", "copy.raw"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(ReadHostFile(folder_ / "copy.raw"),
+            ReadHostFile(folder_ / "moved"));
+}
+
 TEST_F(ExportCommandTest, FilesOfTheHeadersContainerAreKept) {
   RunTool({"cryptsetup", "luksFormat", "-q", "--type", "luks1",
            "--pbkdf-force-iterations", "1000", "--header", "base", "--key-file",

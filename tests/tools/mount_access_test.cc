@@ -106,6 +106,17 @@ TEST_F(OpenWithAccessTest, CorruptImageIsOnlyReadWithAWarning) {
   EXPECT_EQ(warnings_.size(), 1U);
 }
 
+// The image may be a stranger's, and the file the user's.
+TEST_F(OpenWithAccessTest, ImageWhoseDataFileIsElsewhereIsOnlyRead) {
+  const std::filesystem::path settings = folder_ / ".settings";
+  RunTool({"qemu-img", "create", "-q", "-f", "qcow2", "-o",
+           "data_file=" + settings.native(), image_, "1M"});
+  EXPECT_EQ(Open(WantedAccess::kReadWriteIfPossible).writable, nullptr);
+  EXPECT_THAT(warnings_, ElementsAre(HasSubstr("--data-file")));
+  // mount(8) says -o rw by itself.
+  EXPECT_THROW(Open(WantedAccess::kReadWrite), Unsupported);
+}
+
 TEST_F(OpenWithAccessTest, LockedImageIsNotQuietlyOnlyRead) {
   WriteHostFile(image_, Noise(4096, 1));
   const auto reader = FileDevice::Open(image_, FileDevice::Sharing::kExclusive);
