@@ -92,7 +92,8 @@ class TableUpdatesTest : public ::testing::Test {
                   .map = map_,
                   .compressed = compressed_,
                   .users = users_,
-                  .repair = nullptr}) {}
+                  .repair = nullptr,
+                  .wipes_freed = false}) {}
 
   // What the requests of ClusterWriter do: data first, then its entry. Gives
   // the data's place.
