@@ -16,6 +16,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <thread>
 #include <vector>
 
 #include "engine/errors.h"
@@ -32,6 +33,8 @@ constexpr std::chrono::seconds kServerPatience{60};
 // The kernel may hold gigabytes for a slow disk. A server that is stuck has
 // answered another question just before.
 constexpr std::chrono::minutes kFlushPatience{5};
+constexpr std::chrono::milliseconds kBusyPatience{500};
+constexpr std::chrono::milliseconds kBusyPause{20};
 constexpr char kUnmountProgram[] = "fusermount3";
 
 [[noreturn]] void ThrowBusy(const std::filesystem::path& mountpoint) {
@@ -166,6 +169,17 @@ bool UnmountInOneWay(const std::filesystem::path& mountpoint,
   ThrowIoError(error, fmt::format("{}: cannot unmount", mountpoint.string()));
 }
 
+// After the last close the server looks at its own mount for a moment, to
+// correct times; so one refusal says little.
+bool UnmountSoon(const std::filesystem::path& mountpoint, UnmountMode mode) {
+  const auto give_up = std::chrono::steady_clock::now() + kBusyPatience;
+  while (!UnmountInOneWay(mountpoint, mode)) {
+    if (std::chrono::steady_clock::now() > give_up) return false;
+    std::this_thread::sleep_for(kBusyPause);
+  }
+  return true;
+}
+
 }  // namespace
 
 bool UnmountUnlessBusy(const std::filesystem::path& mountpoint) {
@@ -178,7 +192,7 @@ void Unmount(const std::filesystem::path& mountpoint, UnmountMode mode) {
                                                   ? ServerProcess::Find(mount)
                                                   : std::nullopt;
   if (server && !server->has_ended()) SyncBeforeUnmount(mount);
-  if (!UnmountInOneWay(mount.mountpoint, mode)) ThrowBusy(mount.mountpoint);
+  if (!UnmountSoon(mount.mountpoint, mode)) ThrowBusy(mount.mountpoint);
   if (mode == UnmountMode::kLazy) return;
   if (!server) {
     throw Error(ExitCode::kFailure,

@@ -202,7 +202,7 @@ TEST_F(ResizeLimitsTest, SnapshotsWithoutTheirSizeAreRefused) {
                          LoadNumber(files[0], entry + 14, 2);
   std::copy_n(at + static_cast<ptrdiff_t>(extra), names, at);
   CrashDisks disks(files);
-  for (const uint64_t size : {1 << 21, 1 << 19}) {
+  for (const uint64_t size : {uint64_t{1} << 21, uint64_t{1} << 19}) {
     EXPECT_THAT(ThrownText<Unsupported>([&] {
                   if (size > 1 << 20) {
                     Grow(image, disks, size);

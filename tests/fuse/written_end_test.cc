@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <chrono>
 #include <memory>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -234,6 +235,18 @@ TEST_P(WrittenEndTest, LossThatAnFsyncHasToldIsNotToldAgain) {
     EXPECT_EQ(fsync(file.fd()), -1);
     EXPECT_EQ(errno, ENOSPC);
   }
+  EXPECT_NO_THROW(Unmount(mountpoint(), UnmountMode::kWhenIdle));
+  EXPECT_EQ(AwaitServer(), 0) << Log();
+}
+
+TEST_P(WrittenEndTest, UnmountWaitsForAUserWhoIsAboutToClose) {
+  MountDisk();
+  auto file = std::make_unique<OpenFile>(disk(), O_RDWR);
+  ASSERT_GE(file->fd(), 0);
+  const std::jthread closer([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    file.reset();
+  });
   EXPECT_NO_THROW(Unmount(mountpoint(), UnmountMode::kWhenIdle));
   EXPECT_EQ(AwaitServer(), 0) << Log();
 }
