@@ -46,17 +46,17 @@ class ReadAheadTest : public MountTest {
 TEST_F(ReadAheadTest, OpeningTheFileRaisesItWhereThatIsAllowed) {
   MountDevice();
   EXPECT_EQ(Kib(), kKernelDefaultKib);
-  ASSERT_GE(OpenFile(disk(), O_RDONLY).fd(), 0);
+  const OpenFile file(disk(), O_RDONLY);
+  ASSERT_GE(file.fd(), 0);
   EXPECT_EQ(Kib(), MayBeSet() ? kReadAheadKib : kKernelDefaultKib);
-  EXPECT_EQ(EndByUnmount(), 0);
 }
 
 TEST_F(ReadAheadTest, WhatTheAdministratorHasSetStays) {
   MountDevice();
   std::ofstream(setting_) << "64\n";
-  ASSERT_GE(OpenFile(disk(), O_RDONLY).fd(), 0);
+  const OpenFile file(disk(), O_RDONLY);
+  ASSERT_GE(file.fd(), 0);
   EXPECT_EQ(Kib(), MayBeSet() ? 64 : kKernelDefaultKib);
-  EXPECT_EQ(EndByUnmount(), 0);
 }
 
 }  // namespace
