@@ -22,7 +22,6 @@
 #include "fuse/file_times.h"
 #include "fuse/init_reply.h"
 #include "fuse/inode_keeper.h"
-#include "fuse/read_ahead.h"
 #include "fuse/session_signals.h"
 
 namespace pellucid::fuse {
@@ -205,7 +204,6 @@ void MountSession::Run(const std::function<void()>& on_ready) {
   InodeKeeper keeper(mount, mountpoint_.kind, device_.device->size(), times);
   PlaintextFilesystem filesystem(device_, image_, mountpoint_.kind, options_,
                                  log_, times, is_writable ? &keeper : nullptr);
-  filesystem.set_on_first_open([this] { RaiseReadAhead(mountpoint_.path); });
   LibfuseSession session(options_, is_writable, filesystem);
   EndReport end_report;
   filesystem.set_server_description(

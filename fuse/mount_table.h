@@ -19,7 +19,6 @@ inline constexpr char kServerPidAttribute[] = "user.pellucid.pid";
 // A line of /proc/self/mountinfo, as far as FUSE is concerned.
 struct MountTableEntry {
   std::filesystem::path mountpoint;
-  std::string device_number;  // "0:39"
   std::string type;  // "fuse.pellucid"
   std::string source;
   std::optional<uid_t> owner;  // Who mounted it; only FUSE says so.

@@ -210,7 +210,6 @@ void PlaintextFilesystem::Open(fuse_req_t request, fuse_ino_t inode,
     fuse_reply_err(request, ENODEV);
     return;
   }
-  if (on_first_open_) std::call_once(first_open_, on_first_open_);
   file.keep_cache = image_may_change_ ? 0 : 1;
   file.noflush = is_for_writing ? 0 : 1;
   file.fh = is_for_writing ? kWriterHandle : kReaderHandle;

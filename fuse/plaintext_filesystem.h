@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -56,12 +55,6 @@ class PlaintextFilesystem {
   // set before the session starts; must not throw.
   void set_on_ready(std::function<void()> on_ready) {
     on_ready_ = std::move(on_ready);
-  }
-
-  // Called once, by the thread that answers the first request to open the file,
-  // before it does. To be set before the session starts; must not throw.
-  void set_on_first_open(std::function<void()> on_first_open) {
-    on_first_open_ = std::move(on_first_open);
   }
 
   // The session that the requests belong to; to be set before it starts.
@@ -165,8 +158,6 @@ class PlaintextFilesystem {
   const mode_t file_permissions_;
   const mode_t directory_permissions_;
   std::function<void()> on_ready_;
-  std::function<void()> on_first_open_;
-  std::once_flag first_open_;
   std::string server_description_;
   std::atomic<bool> kernel_writeback_ = false;  // It is on; set by Init().
   std::atomic<unsigned> writers_ = 0;           // Open files that can write.
