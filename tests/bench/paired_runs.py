@@ -148,8 +148,9 @@ class Report:
         print(f"{'row':44}{'unit':>6}{'theirs':>11}{'ours':>11}{'ratio':>8}"
               f"{'bar':>7}{'aim':>6}  {'MiB':>4}  ")
 
-    def add(self, name, bar, theirs, ours, peak_mib, max_mib):
-        """Samples of both sides, in the order of the rounds."""
+    def add(self, name, bar, theirs, ours, peak_mib=0, max_mib=0):
+        """Samples of both sides, in the order of the rounds, and the peak of
+        our memory if it was looked at."""
         ratio = statistics.median(a / b for a, b in zip(ours, theirs))
         met, word = bar.judge(ratio)
         if peak_mib > max_mib:
@@ -160,7 +161,7 @@ class Report:
         print(f"{name:44}{bar.unit:>6}"
               f"{statistics.median(theirs):>11.{digits}f}"
               f"{statistics.median(ours):>11.{digits}f}{ratio:>8.2f}"
-              f"{sign:>3}{bar.bar:<4}{bar.aim or '':>6}  {peak_mib:>4}  {word}",
+              f"{sign:>3}{bar.bar:<4}{bar.aim or '':>6}  {peak_mib or '':>4}  {word}",
               flush=True)
 
     def fail(self, name, failure):
