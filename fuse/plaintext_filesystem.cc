@@ -15,6 +15,7 @@
 #include "engine/errors.h"
 #include "fuse/init_reply.h"
 #include "fuse/mount_table.h"
+#include "fuse/read_ahead.h"
 #include "fuse/read_buffer.h"
 
 namespace pellucid::fuse {
@@ -99,6 +100,7 @@ void PlaintextFilesystem::Init(fuse_conn_info& connection) {
       ~static_cast<unsigned>(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_SPLICE_READ |
                              FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
   connection.max_read = max_read_;
+  connection.max_readahead = kReadAheadBytes;
   if (writable_ != nullptr) {
     connection.max_write = std::min(connection.max_write, max_write_);
     // Then the kernel would take an open with O_TRUNC for done: forget what it

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <random>
 #include <span>
@@ -20,6 +22,7 @@
 #include <thread>
 #include <vector>
 
+#include "fuse/read_ahead.h"
 #include "tests/fuse/model_device.h"
 #include "tests/fuse/mount_fixture.h"
 
@@ -109,6 +112,23 @@ TEST_P(MountedFileTest, WholeFileIsMappedWithoutAStatBefore) {
               -1);
     munmap(memory, kSize);
   }
+  EXPECT_EQ(EndByUnmount(), 0) << Log();
+}
+
+TEST_P(MountedFileTest, KernelReadsFartherAheadWhereRootMounts) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root may tell the kernel";
+  MountDevice();
+  // It takes the lower of what /sys and the answer to INIT say; a request that
+  // was answered comes after INIT.
+  struct stat status;
+  ASSERT_EQ(stat(disk().c_str(), &status), 0);
+  std::ifstream setting("/sys/class/bdi/" +
+                        std::to_string(major(status.st_dev)) + ":" +
+                        std::to_string(minor(status.st_dev)) +
+                        "/read_ahead_kb");
+  uint32_t kibibytes = 0;
+  setting >> kibibytes;
+  EXPECT_EQ(kibibytes, kReadAheadBytes / 1024);
   EXPECT_EQ(EndByUnmount(), 0) << Log();
 }
 
