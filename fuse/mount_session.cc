@@ -21,7 +21,7 @@
 #include "fuse/file_times.h"
 #include "fuse/init_reply.h"
 #include "fuse/inode_keeper.h"
-#include "fuse/read_ahead.h"
+#include "fuse/kernel_limits.h"
 #include "fuse/session_signals.h"
 
 namespace pellucid::fuse {
@@ -206,7 +206,7 @@ void MountSession::Run(const std::function<void()>& on_ready) {
                                  log_, times, is_writable ? &keeper : nullptr);
   LibfuseSession session(options_, is_writable, filesystem);
   session.Mount(mountpoint_, options_);
-  WidenReadAhead(mountpoint_);
+  RaiseKernelLimits(mountpoint_);
   if (is_writable) session.ExpectWrites();
   std::exception_ptr failure;  // Of the keeper's thread, which ends with it.
   if (is_writable) {

@@ -14,8 +14,8 @@
 
 #include "engine/errors.h"
 #include "fuse/init_reply.h"
+#include "fuse/kernel_limits.h"
 #include "fuse/mount_table.h"
-#include "fuse/read_ahead.h"
 #include "fuse/read_buffer.h"
 
 namespace pellucid::fuse {

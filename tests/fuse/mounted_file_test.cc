@@ -22,7 +22,7 @@
 #include <thread>
 #include <vector>
 
-#include "fuse/read_ahead.h"
+#include "fuse/kernel_limits.h"
 #include "tests/fuse/model_device.h"
 #include "tests/fuse/mount_fixture.h"
 
@@ -115,20 +115,24 @@ TEST_P(MountedFileTest, WholeFileIsMappedWithoutAStatBefore) {
   EXPECT_EQ(EndByUnmount(), 0) << Log();
 }
 
-TEST_P(MountedFileTest, KernelReadsFartherAheadWhereRootMounts) {
+TEST_P(MountedFileTest, KernelLimitsAreRaisedWhereRootMounts) {
   if (geteuid() != 0) GTEST_SKIP() << "only root may tell the kernel";
   MountDevice();
-  // It takes the lower of what /sys and the answer to INIT say; a request that
-  // was answered comes after INIT.
+  // For reading ahead it takes the lower of what /sys and the answer to INIT
+  // say; a request that was answered comes after INIT.
   struct stat status;
   ASSERT_EQ(stat(disk().c_str(), &status), 0);
-  std::ifstream setting("/sys/class/bdi/" +
-                        std::to_string(major(status.st_dev)) + ":" +
-                        std::to_string(minor(status.st_dev)) +
-                        "/read_ahead_kb");
-  uint32_t kibibytes = 0;
-  setting >> kibibytes;
-  EXPECT_EQ(kibibytes, kReadAheadBytes / 1024);
+  const auto setting = [&](const char* name) {
+    std::ifstream file(fs::path("/sys/class/bdi") /
+                       (std::to_string(major(status.st_dev)) + ":" +
+                        std::to_string(minor(status.st_dev))) /
+                       name);
+    uint32_t value = 0;
+    file >> value;
+    return value;
+  };
+  EXPECT_EQ(setting("read_ahead_kb"), kReadAheadBytes / 1024);
+  EXPECT_EQ(setting("max_ratio"), kDirtyPercent);
   EXPECT_EQ(EndByUnmount(), 0) << Log();
 }
 

@@ -1,25 +1,27 @@
-#include "fuse/read_ahead.h"
+#include "fuse/kernel_limits.h"
 
 #include <fmt/core.h>
 
 #include <fstream>
 #include <optional>
+#include <string>
 
 #include "engine/errors.h"
 #include "fuse/mount_table.h"
 
 namespace pellucid::fuse {
 
-void WidenReadAhead(const Mountpoint& mountpoint) {
+void RaiseKernelLimits(const Mountpoint& mountpoint) {
   std::optional<MountTableEntry> mount;
   try {
     mount = FindMount(mountpoint.path);
   } catch (const IoError&) {
-    return;  // The mount works, only slower.
+    return;
   }
   if (!mount || mount->type != kFilesystemType) return;
-  std::ofstream(fmt::format("/sys/class/bdi/{}/read_ahead_kb", mount->device))
-      << kReadAheadBytes / 1024;
+  const std::string folder = fmt::format("/sys/class/bdi/{}/", mount->device);
+  std::ofstream(folder + "read_ahead_kb") << kReadAheadBytes / 1024;
+  std::ofstream(folder + "max_ratio") << kDirtyPercent;
 }
 
 }  // namespace pellucid::fuse
