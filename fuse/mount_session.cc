@@ -22,6 +22,7 @@
 #include "fuse/file_times.h"
 #include "fuse/init_reply.h"
 #include "fuse/inode_keeper.h"
+#include "fuse/kernel_limits.h"
 #include "fuse/session_signals.h"
 
 namespace pellucid::fuse {
@@ -210,6 +211,7 @@ void MountSession::Run(const std::function<void()>& on_ready) {
       is_writable ? fmt::format("{} {}", getpid(), end_report.name())
                   : fmt::format("{}", getpid()));
   session.Mount(mountpoint_, options_);
+  RaiseKernelLimits(mountpoint_);
   if (is_writable) session.ExpectWrites();
   std::exception_ptr failure;  // Of the keeper's thread, which ends with it.
   if (is_writable) {

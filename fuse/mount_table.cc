@@ -64,6 +64,7 @@ std::optional<MountTableEntry> ParseLine(std::string_view line) {
   while (dash < fields.size() && fields[dash] != "-") ++dash;
   if (dash + 3 >= fields.size()) return std::nullopt;
   MountTableEntry entry;
+  entry.device = fields[2];
   entry.mountpoint = Unescape(fields[4]);
   entry.type = Unescape(fields[dash + 1]);
   entry.source = Unescape(fields[dash + 2]);

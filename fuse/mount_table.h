@@ -18,6 +18,7 @@ inline constexpr char kServerPidAttribute[] = "user.pellucid.pid";
 
 // A line of /proc/self/mountinfo, as far as FUSE is concerned.
 struct MountTableEntry {
+  std::string device;  // MAJOR:MINOR, as st_dev of its files.
   std::filesystem::path mountpoint;
   std::string type;  // "fuse.pellucid"
   std::string source;

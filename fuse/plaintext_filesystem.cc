@@ -14,6 +14,7 @@
 
 #include "engine/errors.h"
 #include "fuse/init_reply.h"
+#include "fuse/kernel_limits.h"
 #include "fuse/mount_table.h"
 #include "fuse/read_buffer.h"
 
@@ -100,6 +101,7 @@ void PlaintextFilesystem::Init(fuse_conn_info& connection) {
       ~static_cast<unsigned>(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_SPLICE_READ |
                              FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
   connection.max_read = max_read_;
+  connection.max_readahead = kReadAheadBytes;
   if (writable_ != nullptr) {
     connection.max_write = std::min(connection.max_write, max_write_);
     // Then the kernel would take an open with O_TRUNC for done: forget what it

@@ -25,6 +25,7 @@ TEST(MountTableTest, FieldsAreFoundBehindAnyNumberOfTags) {
   EXPECT_EQ(entries[0].type, "ext3");
   EXPECT_EQ(entries[0].source, "/dev/root");
   EXPECT_FALSE(entries[0].owner.has_value());
+  EXPECT_EQ(entries[1].device, "0:39");
   EXPECT_EQ(entries[1].mountpoint, "/a");
   EXPECT_EQ(entries[1].type, kFilesystemType);
   EXPECT_EQ(entries[1].owner, 1000U);

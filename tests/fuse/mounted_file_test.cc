@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <random>
 #include <span>
@@ -20,6 +22,7 @@
 #include <thread>
 #include <vector>
 
+#include "fuse/kernel_limits.h"
 #include "tests/fuse/model_device.h"
 #include "tests/fuse/mount_fixture.h"
 
@@ -109,6 +112,27 @@ TEST_P(MountedFileTest, WholeFileIsMappedWithoutAStatBefore) {
               -1);
     munmap(memory, kSize);
   }
+  EXPECT_EQ(EndByUnmount(), 0) << Log();
+}
+
+TEST_P(MountedFileTest, KernelLimitsAreRaisedWhereRootMounts) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root may tell the kernel";
+  MountDevice();
+  // For reading ahead it takes the lower of what /sys and the answer to INIT
+  // say; a request that was answered comes after INIT.
+  struct stat status;
+  ASSERT_EQ(stat(disk().c_str(), &status), 0);
+  const auto setting = [&](const char* name) {
+    std::ifstream file(fs::path("/sys/class/bdi") /
+                       (std::to_string(major(status.st_dev)) + ":" +
+                        std::to_string(minor(status.st_dev))) /
+                       name);
+    uint32_t value = 0;
+    file >> value;
+    return value;
+  };
+  EXPECT_EQ(setting("read_ahead_kb"), kReadAheadBytes / 1024);
+  EXPECT_EQ(setting("max_ratio"), kDirtyPercent);
   EXPECT_EQ(EndByUnmount(), 0) << Log();
 }
 
