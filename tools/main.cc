@@ -29,6 +29,7 @@
 #include "tools/import_command.h"
 #include "tools/info_command.h"
 #include "tools/key_command.h"
+#include "tools/map_command.h"
 #include "tools/mistyped_word.h"
 #include "tools/mount_command.h"
 #include "tools/resize_command.h"
@@ -59,6 +60,8 @@ constexpr std::array kSubcommands = {
     Subcommand{"umount", "end a mount", RunUmountCommand},
     Subcommand{"info", "print what the metadata of an image says",
                RunInfoCommand},
+    Subcommand{"map", "show where the parts of an image are stored",
+               RunMapCommand},
     Subcommand{"export", "copy the plaintext to a file or a pipe",
                RunExportCommand},
     Subcommand{"import", "copy plaintext from a file or a pipe into an image",
