@@ -32,6 +32,7 @@
 #include "tools/map_command.h"
 #include "tools/mistyped_word.h"
 #include "tools/mount_command.h"
+#include "tools/mount_helper.h"
 #include "tools/resize_command.h"
 #include "tools/snapshot_command.h"
 #include "tools/umount_command.h"
@@ -160,9 +161,11 @@ std::string WithHelpHint(std::string_view text,
   return fmt::format("{} (see `pellucid --help`)", text);
 }
 
-int Run(const std::vector<std::string>& words) {
+// `called_as` is the name of the program without folders.
+int Run(std::string_view called_as, const std::vector<std::string>& words) {
   try {
-    const int exit_code = RunSubcommand(words);
+    const int exit_code = called_as == kMountHelperName ? RunMountHelper(words)
+                                                        : RunSubcommand(words);
     FlushOutput();
     return exit_code;
   } catch (const Error& error) {
@@ -186,5 +189,8 @@ int main(int argc, char** argv) {
   pellucid::cli::ProtectMemory();
   // A limit on file sizes is an error to report, not one to die of.
   signal(SIGXFSZ, SIG_IGN);
-  return pellucid::cli::Run({argv + (argc > 0 ? 1 : 0), argv + argc});
+  std::string_view called_as = argc > 0 ? argv[0] : "";
+  called_as.remove_prefix(called_as.rfind('/') + 1);
+  return pellucid::cli::Run(called_as,
+                            {argv + (argc > 0 ? 1 : 0), argv + argc});
 }
