@@ -22,6 +22,7 @@
 #include "engine/errors.h"
 #include "engine/io_error.h"
 #include "tools/command_line.h"
+#include "tools/completion.h"
 #include "tools/create_command.h"
 #include "tools/export_command.h"
 #include "tools/file_descriptor.h"
@@ -93,6 +94,29 @@ void PrintHelp() {
       "  --version     print the version and exit\n");
 }
 
+// `words` are those behind the program's name, the last as far as it is typed.
+int PrintCompletions(const std::vector<std::string>& words) {
+  if (words.size() > 1) {
+    for (const Subcommand& subcommand : kSubcommands) {
+      if (subcommand.name != words[0]) continue;
+      std::vector<std::string> arguments = words;
+      arguments[0] = kCompletionWord;
+      return subcommand.run(arguments);
+    }
+  } else if (words.size() == 1) {
+    for (const Subcommand& subcommand : kSubcommands) {
+      fmt::print("{}", FormatCompletion(subcommand.name, subcommand.summary,
+                                        words[0]));
+    }
+    for (const char* option : {"--help", "--version"}) {
+      if (words[0].starts_with('-')) {
+        fmt::print("{}", FormatCompletion(option, "", words[0]));
+      }
+    }
+  }
+  return 0;
+}
+
 [[noreturn]] void ThrowUnknownSubcommand(const std::string& word) {
   std::vector<std::string_view> names;
   for (const Subcommand& subcommand : kSubcommands) {
@@ -114,6 +138,9 @@ int RunSubcommand(const std::vector<std::string>& words) {
   if (words[0] == "--version") {
     fmt::print("pellucid {}\n", PELLUCID_VERSION);
     return 0;
+  }
+  if (words[0] == kCompletionWord) {
+    return PrintCompletions({words.begin() + 1, words.end()});
   }
   for (const Subcommand& subcommand : kSubcommands) {
     if (subcommand.name == words[0]) {

@@ -93,6 +93,17 @@ TEST(MountHelper, ItsManualPageHasTheOptionsOfMount) {
   }
 }
 
+TEST(MountHelper, IsInstalledWithTheProgram) {
+  const ScratchFolder folder;
+  RunTool({"cmake", "--install",
+           std::filesystem::path(PELLUCID_PROGRAM).parent_path().parent_path(),
+           "--prefix", folder.path()});
+  EXPECT_EQ(std::filesystem::canonical(folder / "sbin" / "mount.pellucid"),
+            std::filesystem::canonical(folder / "bin" / "pellucid"));
+  const std::string usage = RunProgram({folder / "sbin/mount.pellucid"}).err;
+  EXPECT_THAT(usage, HasSubstr("mount.pellucid(8)"));
+}
+
 class MountHelperTest : public EncryptedImageTest {
  protected:
   MountHelperTest() {
