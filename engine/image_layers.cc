@@ -192,6 +192,7 @@ class LayerOpener {
         layer.file.writable ? FileAccess::kWrite : ReadAccess();
     if (HasChosenDataFile(layer)) {
       layer.data_file = LayerFile::Open(options_.data_file, access);
+      layer.data_file_path = options_.data_file;
       return;
     }
     const std::string& name = layer.qcow2->data_file;
@@ -216,6 +217,7 @@ class LayerOpener {
     layer.data_file = Named(layer, "data", name, [&] {
       return LayerFile::Open(named.path, access);
     });
+    layer.data_file_path = named.path;
     // It may have become another one.
     if (layer.file.writable) {
       CheckMayBeWritten(layer, layer.data_file.host_stat(), named.path);

@@ -30,6 +30,7 @@ struct ImageLayer {
   std::optional<qcow2::Snapshot> shown_snapshot;
   std::unique_ptr<qcow2::RefcountRepair> repair;   // If dirty and writable.
   LayerFile data_file;                             // Empty unless external.
+  std::filesystem::path data_file_path;            // Likewise.
   std::optional<luks::LocatedHeader> luks_volume;  // Of a raw layer that the
                                                    // image above calls "luks".
   std::unique_ptr<ImageLayer> backing;

@@ -7,7 +7,10 @@
 #include <boost/program_options/positional_options.hpp>
 #include <boost/program_options/value_semantic.hpp>
 #include <boost/program_options/variables_map.hpp>
+#include <span>
 #include <sstream>
+
+#include "tools/completion.h"
 
 namespace pellucid::cli {
 namespace {
@@ -87,6 +90,11 @@ std::optional<std::vector<std::string>> ParseCommandLine(
                             "print this help and exit");
   po::options_description visible;
   visible.add(options).add(help_option);
+  if (!arguments.empty() && arguments.front() == kCompletionWord) {
+    fmt::print("{}", FormatCompletions(syntax.operands, visible,
+                                       std::span(arguments).subspan(1)));
+    return std::nullopt;
+  }
   std::vector<std::string> operands;
   po::options_description hidden;
   hidden.add_options()("operand", po::value(&operands));

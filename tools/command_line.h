@@ -21,8 +21,8 @@ struct CommandSyntax {
 // Parses `arguments` (without the subcommand's name) and stores the option
 // values in the variables that `options` is bound to. Returns the operands, one
 // for each of syntax.operands but the missing, or nothing after printing --help
-// (or -h), which it adds. Long options cannot be abbreviated. Throws
-// boost::program_options::error.
+// (or -h), which it adds, or completions (completion.h). Long options cannot be
+// abbreviated. Throws boost::program_options::error.
 std::optional<std::vector<std::string>> ParseCommandLine(
     const CommandSyntax& syntax,
     const boost::program_options::options_description& options,

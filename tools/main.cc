@@ -22,6 +22,7 @@
 #include "engine/errors.h"
 #include "engine/io_error.h"
 #include "tools/command_line.h"
+#include "tools/completion.h"
 #include "tools/create_command.h"
 #include "tools/export_command.h"
 #include "tools/file_descriptor.h"
@@ -29,8 +30,10 @@
 #include "tools/import_command.h"
 #include "tools/info_command.h"
 #include "tools/key_command.h"
+#include "tools/map_command.h"
 #include "tools/mistyped_word.h"
 #include "tools/mount_command.h"
+#include "tools/mount_helper.h"
 #include "tools/resize_command.h"
 #include "tools/snapshot_command.h"
 #include "tools/umount_command.h"
@@ -59,6 +62,8 @@ constexpr std::array kSubcommands = {
     Subcommand{"umount", "end a mount", RunUmountCommand},
     Subcommand{"info", "print what the metadata of an image says",
                RunInfoCommand},
+    Subcommand{"map", "show where the parts of an image are stored",
+               RunMapCommand},
     Subcommand{"export", "copy the plaintext to a file or a pipe",
                RunExportCommand},
     Subcommand{"import", "copy plaintext from a file or a pipe into an image",
@@ -89,6 +94,29 @@ void PrintHelp() {
       "  --version     print the version and exit\n");
 }
 
+// `words` are those behind the program's name, the last as far as it is typed.
+int PrintCompletions(const std::vector<std::string>& words) {
+  if (words.size() > 1) {
+    for (const Subcommand& subcommand : kSubcommands) {
+      if (subcommand.name != words[0]) continue;
+      std::vector<std::string> arguments = words;
+      arguments[0] = kCompletionWord;
+      return subcommand.run(arguments);
+    }
+  } else if (words.size() == 1) {
+    for (const Subcommand& subcommand : kSubcommands) {
+      fmt::print("{}", FormatCompletion(subcommand.name, subcommand.summary,
+                                        words[0]));
+    }
+    for (const char* option : {"--help", "--version"}) {
+      if (words[0].starts_with('-')) {
+        fmt::print("{}", FormatCompletion(option, "", words[0]));
+      }
+    }
+  }
+  return 0;
+}
+
 [[noreturn]] void ThrowUnknownSubcommand(const std::string& word) {
   std::vector<std::string_view> names;
   for (const Subcommand& subcommand : kSubcommands) {
@@ -110,6 +138,9 @@ int RunSubcommand(const std::vector<std::string>& words) {
   if (words[0] == "--version") {
     fmt::print("pellucid {}\n", PELLUCID_VERSION);
     return 0;
+  }
+  if (words[0] == kCompletionWord) {
+    return PrintCompletions({words.begin() + 1, words.end()});
   }
   for (const Subcommand& subcommand : kSubcommands) {
     if (subcommand.name == words[0]) {
@@ -157,9 +188,11 @@ std::string WithHelpHint(std::string_view text,
   return fmt::format("{} (see `pellucid --help`)", text);
 }
 
-int Run(const std::vector<std::string>& words) {
+// `called_as` is the name of the program without folders.
+int Run(std::string_view called_as, const std::vector<std::string>& words) {
   try {
-    const int exit_code = RunSubcommand(words);
+    const int exit_code = called_as == kMountHelperName ? RunMountHelper(words)
+                                                        : RunSubcommand(words);
     FlushOutput();
     return exit_code;
   } catch (const Error& error) {
@@ -183,5 +216,8 @@ int main(int argc, char** argv) {
   pellucid::cli::ProtectMemory();
   // A limit on file sizes is an error to report, not one to die of.
   signal(SIGXFSZ, SIG_IGN);
-  return pellucid::cli::Run({argv + (argc > 0 ? 1 : 0), argv + argc});
+  std::string_view called_as = argc > 0 ? argv[0] : "";
+  called_as.remove_prefix(called_as.rfind('/') + 1);
+  return pellucid::cli::Run(called_as,
+                            {argv + (argc > 0 ? 1 : 0), argv + argc});
 }

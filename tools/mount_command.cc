@@ -17,6 +17,7 @@
 #include "tools/cache_arguments.h"
 #include "tools/command_line.h"
 #include "tools/mount_access.h"
+#include "tools/mount_helper.h"
 #include "tools/open_arguments.h"
 
 namespace pellucid::cli {
@@ -121,6 +122,16 @@ int RunMountCommand(const std::vector<std::string>& words) {
     return 0;
   };
   return foreground ? serve([] {}) : fuse::RunInBackground(serve);
+}
+
+int RunMountHelper(const std::vector<std::string>& words) {
+  OpenArguments open_arguments;
+  CacheArguments cache_arguments;
+  po::options_description table;
+  open_arguments.AddTo(table);
+  cache_arguments.AddTo(table);
+  const auto translated = WordsOfMountHelper(words, table);
+  return translated ? RunMountCommand(*translated) : 0;
 }
 
 }  // namespace pellucid::cli

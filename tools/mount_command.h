@@ -11,6 +11,9 @@ namespace pellucid::cli {
 // boost::program_options::error. Call before starting threads.
 int RunMountCommand(const std::vector<std::string>& arguments);
 
+// The same for what mount(8) says to kMountHelperName (mount_helper.h).
+int RunMountHelper(const std::vector<std::string>& words);
+
 }  // namespace pellucid::cli
 
 #endif  // PELLUCID_TOOLS_MOUNT_COMMAND_H_

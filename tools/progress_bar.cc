@@ -1,30 +1,21 @@
 #include "tools/progress_bar.h"
 
 #include <fmt/core.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 
 #include "tools/byte_size.h"
+#include "tools/terminal_window.h"
 
 namespace pellucid::cli {
 namespace {
 
-constexpr unsigned kDefaultColumns = 80;
 constexpr unsigned kMaxBar = 40;
 
 // Rates of the first moments say nothing about the time left.
 constexpr std::chrono::duration<double> kSettled(0.5);
-
-unsigned TerminalColumns() {
-  winsize size = {};
-  if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) {
-    return kDefaultColumns;
-  }
-  return size.ws_col;
-}
 
 std::string FormatTimeLeft(double fraction,
                            std::chrono::duration<double> elapsed) {
@@ -82,7 +73,8 @@ void ProgressBar::Show(Progress progress) {
   if (!visible_) return;
   const auto elapsed = std::chrono::steady_clock::now() - begin_;
   fmt::print(stderr, "\r{}\x1b[K",
-             FormatProgress(progress, total_, elapsed, TerminalColumns()));
+             FormatProgress(progress, total_, elapsed,
+                            TerminalColumns(STDERR_FILENO)));
   std::fflush(stderr);
   drawn_ = true;
 }

@@ -29,7 +29,9 @@ bool Append(Mapping& run, const Mapping& piece) {
       run.in_place != piece.in_place) {
     return false;
   }
-  if (run.kind == ClusterKind::kData && run.host + run.length != piece.host) {
+  if (run.has_place != piece.has_place) return false;
+  if ((run.kind == ClusterKind::kData || run.has_place) &&
+      run.host + run.length != piece.host) {
     return false;
   }
   run.length += piece.length;
@@ -44,6 +46,30 @@ L1Table ReadL1Table(BlockDevice& file, uint64_t offset, uint32_t size) {
     file.Read(offset, std::as_writable_bytes(std::span(table.entries)));
   for (uint64_t& entry : table.entries) entry = SwapBigEndian(entry);
   return table;
+}
+
+L1Table ReadL1TableOf(BlockDevice& file, const std::string& file_name,
+                      const Header& header, const Snapshot* snapshot) {
+  if (snapshot == nullptr) {
+    return ReadL1Table(file, header.l1_table_offset, header.l1_size);
+  }
+  const auto field = [&](const char* name, uint64_t at) {
+    return fmt::format("{} (byte {}) of snapshot {}", name,
+                       snapshot->entry_offset + at, snapshot->info.id);
+  };
+  const std::string l1_size = field("l1_size", 8);
+  CheckTable(file_name, file.size(), header.cluster_size(),
+             snapshot->l1_table_offset, field("l1_table_offset", 0),
+             snapshot->l1_size, l1_size, kMaxL1Bytes);
+  const uint64_t size = snapshot->info.virtual_size;
+  const uint64_t needed =
+      size / header.l2_coverage() + (size % header.l2_coverage() != 0);
+  if (snapshot->l1_size < needed) {
+    throw CorruptImage(
+        fmt::format("{}: {} is {} but its disk of {} bytes needs {} entries",
+                    file_name, l1_size, snapshot->l1_size, size, needed));
+  }
+  return ReadL1Table(file, snapshot->l1_table_offset, snapshot->l1_size);
 }
 
 ClusterMap::ClusterMap(BlockDevice& file, std::string file_name,
@@ -165,8 +191,12 @@ Mapping ClusterMap::Decode(const Entry& entry, uint64_t in_cluster,
   Mapping mapping;
   mapping.kind = KindOf(entry, subcluster);
   mapping.length = std::min(rest, piece_size - in_cluster % piece_size);
-  if (mapping.kind == ClusterKind::kData) {
-    const uint64_t host_cluster = HostClusterOf(entry);
+  const uint64_t host_cluster = HostClusterOf(entry);
+  if (mapping.kind != ClusterKind::kData) {
+    mapping.has_place =
+        host_cluster != 0 || (extended_l2_ && HasHostCluster(entry));
+    if (mapping.has_place) mapping.host = {host_cluster + in_cluster};
+  } else {
     if (external_data_ && host_cluster != entry.cluster.value) {
       CorruptEntry(entry, fmt::format("in an external data file the cluster of "
                                       "guest offset {} can only be at that "
@@ -181,10 +211,7 @@ Mapping ClusterMap::Decode(const Entry& entry, uint64_t in_cluster,
 }
 
 ClusterKind ClusterMap::KindOf(const Entry& entry, uint64_t subcluster) const {
-  // With an external data file 0 is a place for data; the copied flag tells.
-  const bool has_cluster =
-      HostClusterOf(entry) != 0 ||
-      (external_data_ && (entry.descriptor & kCopied) != 0);
+  const bool has_cluster = HasHostCluster(entry);
   if (extended_l2_) {
     const bool allocated = (entry.subclusters >> subcluster & 1) != 0;
     const bool zero =
@@ -212,6 +239,12 @@ ClusterKind ClusterMap::KindOf(const Entry& entry, uint64_t subcluster) const {
   return has_cluster ? ClusterKind::kData : ClusterKind::kUnallocated;
 }
 
+bool ClusterMap::HasHostCluster(const Entry& entry) const {
+  // With an external data file 0 is a place for data; the copied flag tells.
+  return HostClusterOf(entry) != 0 ||
+         (external_data_ && (entry.descriptor & kCopied) != 0);
+}
+
 uint64_t ClusterMap::HostClusterOf(const Entry& entry) const {
   const uint64_t offset = entry.descriptor & kOffsetMask;
   if (offset % cluster_size_ != 0) {
@@ -229,8 +262,7 @@ Mapping ClusterMap::DecodeCompressed(const Entry& entry,
                  "a compressed cluster cannot be in an external data "
                  "file");
   }
-  // "Compressed Clusters Descriptor": x = 62 - (cluster_bits - 8).
-  const unsigned offset_bits = 62 - (cluster_bits_ - 8);
+  const unsigned offset_bits = CompressedOffsetBits(cluster_bits_);
   const uint64_t descriptor = entry.descriptor & (kCompressed - 1);
   const uint64_t offset = descriptor & ((uint64_t{1} << offset_bits) - 1);
   const uint64_t sectors = (descriptor >> offset_bits) + 1;

@@ -10,6 +10,7 @@
 #include "engine/qcow2/header.h"
 #include "engine/qcow2/l2_cache.h"
 #include "engine/qcow2/offsets.h"
+#include "engine/qcow2/snapshots.h"
 #include "engine/qcow2/table_entries.h"
 
 namespace pellucid::qcow2 {
@@ -23,6 +24,11 @@ struct L1Table {
 // Reads `size` entries at `offset`, already checked by CheckTable().
 // Throws IoError.
 L1Table ReadL1Table(BlockDevice& file, uint64_t offset, uint32_t size);
+
+// The L1 table of a snapshot, or of the active state if `snapshot` is null.
+// Throws CorruptImage and IoError.
+L1Table ReadL1TableOf(BlockDevice& file, const std::string& file_name,
+                      const Header& header, const Snapshot* snapshot);
 
 enum class ClusterKind {
   kUnallocated,  // The backing file's content, or zeros without one.
@@ -38,10 +44,13 @@ struct Mapping {
   uint64_t length = 0;           // Guest bytes, never 0.
   HostOffset host;               // kData: the first byte. kCompressed: where
                                  // the cluster's compressed data begins.
+                                 // Others: the place kept, if has_place.
   uint64_t compressed_size = 0;  // kCompressed: bytes from `host`, an upper
                                  // bound, as the format counts sectors.
   bool in_place = false;         // kData: nothing else refers to it, so that it
                                  // may be changed where it is.
+  bool has_place = false;        // kUnallocated, kZero: there is a host cluster
+                                 // all the same. A run of these is contiguous.
 };
 
 // Resolves guest offsets through the L1 and L2 tables of one image state, the
@@ -105,6 +114,7 @@ class ClusterMap {
                  uint64_t max_length) const;
   Mapping DecodeCompressed(const Entry& entry, uint64_t length) const;
   ClusterKind KindOf(const Entry& entry, uint64_t subcluster) const;
+  bool HasHostCluster(const Entry& entry) const;
   uint64_t HostClusterOf(const Entry& entry) const;
   [[noreturn]] void CorruptEntry(const Entry& entry,
                                  const std::string& why) const;

@@ -11,31 +11,6 @@
 namespace pellucid::qcow2 {
 namespace {
 
-L1Table LoadL1(BlockDevice& file, const Qcow2Image::Parts& parts) {
-  const Header& header = parts.header;
-  if (!parts.snapshot) {
-    return ReadL1Table(file, header.l1_table_offset, header.l1_size);
-  }
-  const Snapshot& snapshot = *parts.snapshot;
-  const auto field = [&](const char* name, uint64_t at) {
-    return fmt::format("{} (byte {}) of snapshot {}", name,
-                       snapshot.entry_offset + at, snapshot.info.id);
-  };
-  const std::string l1_size = field("l1_size", 8);
-  CheckTable(parts.file_name, file.size(), header.cluster_size(),
-             snapshot.l1_table_offset, field("l1_table_offset", 0),
-             snapshot.l1_size, l1_size, kMaxL1Bytes);
-  const uint64_t size = snapshot.info.virtual_size;
-  const uint64_t needed =
-      size / header.l2_coverage() + (size % header.l2_coverage() != 0);
-  if (snapshot.l1_size < needed) {
-    throw CorruptImage(
-        fmt::format("{}: {} is {} but its disk of {} bytes needs {} entries",
-                    parts.file_name, l1_size, snapshot.l1_size, size, needed));
-  }
-  return ReadL1Table(file, snapshot.l1_table_offset, snapshot.l1_size);
-}
-
 std::unique_ptr<BlockDevice> EitherOf(
     std::unique_ptr<BlockDevice> readable,
     std::unique_ptr<ResizableDevice> writable) {
@@ -44,8 +19,9 @@ std::unique_ptr<BlockDevice> EitherOf(
 }
 
 L1Table LoadL1(const Qcow2Image::Parts& parts) {
-  return LoadL1(parts.writable_file ? *parts.writable_file : *parts.file,
-                parts);
+  return ReadL1TableOf(parts.writable_file ? *parts.writable_file : *parts.file,
+                       parts.file_name, parts.header,
+                       parts.snapshot ? &*parts.snapshot : nullptr);
 }
 
 }  // namespace

@@ -257,11 +257,10 @@ class Scanner {
                                  bitmap),
                      times);
     }
-    // "Compressed Clusters Descriptor": x = 62 - (cluster_bits - 8).
-    const unsigned offset_bits = 62 - (header_.cluster_bits - 8);
-    const uint64_t descriptor = word & (kCompressed - 1);
-    const uint64_t offset = descriptor & ((uint64_t{1} << offset_bits) - 1);
-    const uint64_t sectors = (descriptor >> offset_bits) + 1;
+    const uint64_t offset = CompressedOffset(header_, word);
+    const uint64_t sectors = ((word & (kCompressed - 1)) >>
+                              CompressedOffsetBits(header_.cluster_bits)) +
+                             1;
     AddBytes(offset, sectors * 512 - offset % 512, times, place);
   }
 

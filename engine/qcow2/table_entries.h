@@ -47,6 +47,17 @@ inline bool HasCluster(const Header& header, uint64_t descriptor) {
           (descriptor & kReadsAsZeros) == 0);
 }
 
+// The bits of a compressed entry that say where its data begins; those above
+// them, below the flags, count sectors ("Compressed Clusters Descriptor":
+// x = 62 - (cluster_bits - 8)).
+constexpr unsigned CompressedOffsetBits(uint32_t cluster_bits) {
+  return 62 - (cluster_bits - 8);
+}
+inline uint64_t CompressedOffset(const Header& header, uint64_t descriptor) {
+  return descriptor &
+         ((uint64_t{1} << CompressedOffsetBits(header.cluster_bits)) - 1);
+}
+
 }  // namespace pellucid::qcow2
 
 #endif  // PELLUCID_ENGINE_QCOW2_TABLE_ENTRIES_H_
