@@ -21,6 +21,7 @@
 
 #include "engine/errors.h"
 #include "engine/io_error.h"
+#include "tools/check_command.h"
 #include "tools/command_line.h"
 #include "tools/create_command.h"
 #include "tools/export_command.h"
@@ -59,6 +60,8 @@ constexpr std::array kSubcommands = {
     Subcommand{"umount", "end a mount", RunUmountCommand},
     Subcommand{"info", "print what the metadata of an image says",
                RunInfoCommand},
+    Subcommand{"check", "look for damage in an image, and repair it",
+               RunCheckCommand},
     Subcommand{"export", "copy the plaintext to a file or a pipe",
                RunExportCommand},
     Subcommand{"import", "copy plaintext from a file or a pipe into an image",
