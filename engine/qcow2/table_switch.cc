@@ -58,7 +58,7 @@ void TableSwitch::CheckIsSound() {
                                // What is leaked may be in use by something that
                                // we do not know.
                                if (difference.is_leak()) {
-                                 spare_.MarkUsed(difference.cluster);
+                                 MarkLeaked(difference.cluster);
                                } else {
                                  ++too_low;
                                }
@@ -84,6 +84,20 @@ void TableSwitch::CheckIsSound() {
       "{}: its tables are damaged and therefore not changed ({}); try "
       "`qemu-img check -r all` on a copy",
       file_name_, first));
+}
+
+void TableSwitch::MarkLeaked(uint64_t cluster) {
+  spare_.MarkUsed(cluster);
+  if (before_.counts[cluster] == 0) return;
+  if (cluster >= leaked_.size()) leaked_.resize(cluster + 1);
+  leaked_[cluster] = true;
+}
+
+bool TableSwitch::IsOwn(uint64_t offset,
+                        const ReferenceScan& references) const {
+  const uint64_t cluster = offset / cluster_size_;
+  return references.counts[cluster] == 1 &&
+         !(cluster < leaked_.size() && leaked_[cluster]);
 }
 
 // Whoever cannot say what an entry refers to does not know what is free.
@@ -221,12 +235,11 @@ std::vector<uint64_t> TableSwitch::MakeL1(const NextTables& next,
     const uint64_t table = l1[i] & kOffsetMask;
     if (table == 0) continue;
     l1[i] = AdaptL2(table, i, next, references);
-    uint64_t references_to_it = references.counts[table / cluster_size_];
-    if (l1[i] != table) {
-      references_to_it =
-          next.has_new_snapshot && i < next.snapshots.back().l1_size ? 2 : 1;
+    const bool is_shared =
+        next.has_new_snapshot && i < next.snapshots.back().l1_size;
+    if (l1[i] == table ? IsOwn(table, references) : !is_shared) {
+      l1[i] |= kCopied;
     }
-    if (references_to_it == 1) l1[i] |= kCopied;
   }
   l1.resize(std::max<size_t>(l1.size(), next.l1_size));
   return l1;
@@ -254,8 +267,7 @@ uint64_t TableSwitch::AdaptL2(uint64_t table, uint64_t index,
       }
     } else if ((old & kCompressed) == 0 && !header_.has(kExternalDataFile) &&
                HasCluster(header_, old)) {
-      const bool is_own =
-          references.counts[(old & kOffsetMask) / cluster_size_] == 1;
+      const bool is_own = IsOwn(old & kOffsetMask, references);
       entry = is_own ? old | kCopied : old & ~kCopied;
     }
     if (entry == old) continue;

@@ -82,7 +82,10 @@ class TableSwitch {
   void SwitchTo(NextTables next);
 
  private:
+  // Whether one reference is all that its refcount will count; a leak stays.
+  bool IsOwn(uint64_t offset, const ReferenceScan& references) const;
   void CheckIsSound();
+  void MarkLeaked(uint64_t cluster);
   void CheckReferences();
   void ReadRecords();
   Header WriteTables(NextTables& next);
@@ -107,6 +110,7 @@ class TableSwitch {
   bool is_sound_ = true;
   ReferenceScan before_;
   SpareClusters spare_;
+  std::vector<bool> leaked_;  // Clusters in use that are counted too often.
 };
 
 }  // namespace pellucid::qcow2
