@@ -17,6 +17,8 @@ namespace po = boost::program_options;
 
 constexpr std::array<std::string_view, 3> kPlace = {"header", "format",
                                                     "header-format"};
+constexpr std::array<std::string_view, 2> kNamedFiles = {"data-file",
+                                                         "no-backing"};
 constexpr std::array<std::string_view, 1> kSharing = {"force-share"};
 constexpr std::array<std::string_view, 6> kPassphrases = {
     "key-file",      "key-file-offset", "key-file-size",
@@ -37,6 +39,10 @@ void AddNamed(OpenArguments& arguments, std::span<const std::string_view> names,
 
 void HeaderArguments::AddPlaceTo(po::options_description& options) {
   AddNamed(arguments_, kPlace, options);
+}
+
+void HeaderArguments::AddNamedFilesTo(po::options_description& options) {
+  AddNamed(arguments_, kNamedFiles, options);
 }
 
 void HeaderArguments::AddSharingTo(po::options_description& options) {

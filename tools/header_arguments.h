@@ -18,6 +18,8 @@ class HeaderArguments {
  public:
   // Where the header is: --header, --format, --header-format.
   void AddPlaceTo(boost::program_options::options_description& options);
+  // What may be opened besides: --data-file, --no-backing.
+  void AddNamedFilesTo(boost::program_options::options_description& options);
   // --force-share, for those who only read.
   void AddSharingTo(boost::program_options::options_description& options);
   // Where the passphrase comes from, or the volume key.

@@ -21,6 +21,7 @@
 
 #include "engine/errors.h"
 #include "engine/io_error.h"
+#include "tools/check_command.h"
 #include "tools/command_line.h"
 #include "tools/completion.h"
 #include "tools/create_command.h"
@@ -64,6 +65,8 @@ constexpr std::array kSubcommands = {
                RunInfoCommand},
     Subcommand{"map", "show where the parts of an image are stored",
                RunMapCommand},
+    Subcommand{"check", "look for damage in an image, and repair it",
+               RunCheckCommand},
     Subcommand{"export", "copy the plaintext to a file or a pipe",
                RunExportCommand},
     Subcommand{"import", "copy plaintext from a file or a pipe into an image",

@@ -62,7 +62,9 @@ void Luks2Document::Commit(const Luks2Json& json) {
 }
 
 bool Luks2Document::Repair() {
-  if (copies_.first_seqid == copies_.second_seqid) return false;
+  if (copies_.first_seqid == copies_.second_seqid && copies_.same_metadata) {
+    return false;
+  }
   const bool first_is_newest = copies_.first_seqid == copies_.newest.seqid;
   Write(copies_.newest, /*first=*/!first_is_newest);
   return true;

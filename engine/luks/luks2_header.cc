@@ -183,6 +183,14 @@ Luks2Copies ReadLuks2Copies(BlockDevice& device, uint64_t offset,
   };
   if (!first) warn("first", first_trouble);
   if (!second) warn("second", second_trouble);
+  if (first && second && first->seqid == second->seqid &&
+      first->json != second->json) {
+    copies.same_metadata = false;
+    copies.warnings.push_back(fmt::format(
+        "{}: the two copies of the LUKS2 header are equally old (seqid {}) but "
+        "their metadata differs; the first one is used",
+        file_name, first->seqid));
+  }
   if (first && second && first->seqid != second->seqid) {
     copies.warnings.push_back(fmt::format(
         "{}: the two copies of the LUKS2 header differ in age (seqid {} and "

@@ -33,6 +33,7 @@ struct Luks2Copies {
   Luks2Binary newest;
   std::optional<uint64_t> first_seqid;  // Empty if that copy is damaged.
   std::optional<uint64_t> second_seqid;
+  bool same_metadata = true;  // False if copies of the same age differ.
   std::vector<std::string> warnings;  // About the other copy.
 };
 

@@ -8,7 +8,6 @@
 #include <unordered_map>
 
 #include "engine/big_endian.h"
-#include "engine/qcow2/snapshots.h"
 #include "engine/qcow2/table_entries.h"
 #include "engine/qcow2/table_words.h"
 
@@ -75,9 +74,7 @@ class Comparer {
       return CompareUnstored(first, block_entries_);
     }
     if (block % header_.cluster_size() != 0) {
-      if (first < counts_.size()) {
-        result_.unreadable += std::min(block_entries_, counts_.size() - first);
-      }
+      SkipUnreadable(first);
       return;
     }
     std::array<std::byte, 4096> buffer;
@@ -94,6 +91,16 @@ class Comparer {
     }
   }
 
+  void SkipUnreadable(uint64_t first) {
+    if (first >= counts_.size()) return;
+    const uint64_t end =
+        first + std::min(block_entries_, counts_.size() - first);
+    result_.unreadable += end - first;
+    for (uint64_t cluster = first; cluster < end; ++cluster) {
+      if (counts_[cluster] != 0) result_.used_end = cluster + 1;
+    }
+  }
+
   void CompareUnstored(uint64_t first, uint64_t clusters) {
     if (first >= counts_.size()) return;
     const uint64_t end = first + std::min(clusters, counts_.size() - first);
@@ -107,10 +114,14 @@ class Comparer {
     if (stored == 1 && cluster < counts_.size()) {
       result_.stored_once[cluster] = true;
     }
+    const bool in_file = cluster < file_clusters_ || counted != 0;
+    if (in_file && (stored != 0 || counted != 0)) {
+      result_.used_end = cluster + 1;
+    }
     if (stored == counted) return;
     if (stored < counted) {
       ++result_.corruptions;
-    } else if (cluster < file_clusters_ || counted != 0) {
+    } else if (in_file) {
       ++result_.leaks;
     } else {
       ++result_.leaks_behind_end;
@@ -195,6 +206,7 @@ Findings CheckCopiedFlags(BlockDevice& file, const std::string& file_name,
       [&](const WrongCopiedFlag& wrong) {
         const bool is_set = (wrong.entry & kCopied) != 0;
         findings.Add(
+            FindingKind::kCopiedFlag, wrong.byte,
             [&] {
               return fmt::format(
                   "{}: {} entry (byte {}) is {:#x}: the copied flag (bit 63) "
@@ -205,40 +217,6 @@ Findings CheckCopiedFlags(BlockDevice& file, const std::string& file_name,
             wrong.times);
       });
   return findings;
-}
-
-ImageCheck CheckImage(BlockDevice& file, const std::string& file_name,
-                      const Header& header) {
-  const std::vector<Snapshot> snapshots =
-      ReadSnapshots(file, file_name, header);
-  const ReferenceScan scan = ScanReferences(file, file_name, header, snapshots);
-  ImageCheck result;
-  Findings too_low;
-  const RefcountComparison comparison = CompareWithRefcounts(
-      file, header, scan.counts, [&](const RefcountDifference& difference) {
-        if (difference.is_leak()) return;
-        too_low.Add([&] {
-          return fmt::format(
-              "{}: the cluster at {:#x} has the refcount {} but is referred to "
-              "{} times",
-              file_name, difference.cluster * header.cluster_size(),
-              difference.stored, difference.counted);
-        });
-      });
-  const Findings flags =
-      CheckCopiedFlags(file, file_name, header, comparison.stored_once);
-  result.leaks = comparison.leaks;
-  result.leaks_behind_end = comparison.leaks_behind_end;
-  result.unreadable = comparison.unreadable;
-  result.corruptions =
-      scan.corruptions.count() + comparison.corruptions + flags.count();
-  result.hazards = scan.hazards.count();
-  for (const Findings& findings :
-       {scan.corruptions, too_low, flags, scan.hazards}) {
-    result.texts.insert(result.texts.end(), findings.texts().begin(),
-                        findings.texts().end());
-  }
-  return result;
 }
 
 }  // namespace pellucid::qcow2

@@ -7,10 +7,9 @@
 #include <vector>
 
 #include "engine/block_device.h"
+#include "engine/findings.h"
 #include "engine/qcow2/cluster_counts.h"
-#include "engine/qcow2/findings.h"
 #include "engine/qcow2/header.h"
-#include "engine/qcow2/reference_scan.h"
 
 namespace pellucid::qcow2 {
 
@@ -32,6 +31,8 @@ struct RefcountComparison {
   uint64_t leaks_behind_end = 0;
   // Clusters whose refcount block cannot be where the refcount table says.
   uint64_t unreadable = 0;
+  // Cluster of the file behind the last one that is counted or referred to.
+  uint64_t used_end = 0;
 
   // Cluster by cluster, as far as they were counted: whether 1 is stored.
   std::vector<bool> stored_once;
@@ -70,25 +71,6 @@ void ForEachWrongCopiedFlag(
 Findings CheckCopiedFlags(BlockDevice& file, const std::string& file_name,
                           const Header& header,
                           const std::vector<bool>& stored_once);
-
-// What `qemu-img check` says of an image, and more.
-struct ImageCheck {
-  uint64_t leaks = 0;        // As QEMU counts them.
-  uint64_t corruptions = 0;  // As QEMU counts them.
-  uint64_t leaks_behind_end = 0;
-  uint64_t unreadable = 0;
-  uint64_t hazards = 0;            // ReferenceScan::hazards.
-  std::vector<std::string> texts;  // All but leaks, up to a limit.
-
-  bool is_sound() const {
-    return corruptions == 0 && unreadable == 0 && hazards == 0;
-  }
-};
-
-// Scan, comparison and flags in one. Throws CorruptImage if the snapshot table
-// cannot be read, Unsupported and IoError.
-ImageCheck CheckImage(BlockDevice& file, const std::string& file_name,
-                      const Header& header);
 
 }  // namespace pellucid::qcow2
 

@@ -33,7 +33,7 @@ ClusterCounts Count(BlockDevice& file, const std::string& file_name,
                     const std::vector<Snapshot>& snapshots) {
   ReferenceScan scan = ScanReferences(file, file_name, header, snapshots);
   for (const Findings* wrong : {&scan.corruptions, &scan.hazards}) {
-    if (wrong->count() != 0) Refuse(file_name, wrong->texts().front());
+    if (wrong->count() != 0) Refuse(file_name, wrong->list().front().text);
   }
   return std::move(scan.counts);
 }

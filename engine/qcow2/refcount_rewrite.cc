@@ -41,7 +41,7 @@ void RefcountRewrite::Write() {
 void RefcountRewrite::ReadPresent() {
   const uint64_t begin = parts_.header.refcount_table_offset;
   const uint64_t bytes = parts_.header.refcount_table_clusters * cluster_size();
-  for (uint64_t at = 0; at < bytes; at += cluster_size()) {
+  for (uint64_t at = 0; at < bytes && !parts_.rebuilds; at += cluster_size()) {
     SetBit(dropped_, (begin + at) / cluster_size(), true);
   }
   ForEachPiece(parts_.file, begin, begin + bytes,
@@ -49,7 +49,7 @@ void RefcountRewrite::ReadPresent() {
                  for (const uint64_t word : words) {
                    const uint64_t block = word & ~kRefcountTableReserved;
                    present_blocks_.push_back(block);
-                   if (block != 0) {
+                   if (block != 0 && !parts_.rebuilds) {
                      SetBit(dropped_, block / cluster_size(), true);
                    }
                  }
@@ -60,7 +60,7 @@ void RefcountRewrite::ReadPresent() {
 // leaked clusters.
 void RefcountRewrite::FindBlocks() {
   for (uint64_t number = 0; number < present_blocks_.size(); ++number) {
-    if (present_blocks_[number] != 0) {
+    if (present_blocks_[number] != 0 && !parts_.rebuilds) {
       NeedBlockOf(number * block_entries());
     }
   }
@@ -118,8 +118,9 @@ void RefcountRewrite::PlaceTable(uint64_t clusters) {
 }
 
 uint64_t RefcountRewrite::NewCount(uint64_t cluster, uint64_t stored) const {
-  const uint64_t leaked =
-      parts_.header.has(kDirty) ? 0 : stored - parts_.before[cluster];
+  const uint64_t leaked = parts_.rebuilds || parts_.header.has(kDirty)
+                              ? 0
+                              : stored - parts_.before[cluster];
   return leaked + parts_.after[cluster] - (HasBit(dropped_, cluster) ? 1 : 0) +
          (HasBit(added_, cluster) ? 1 : 0);
 }

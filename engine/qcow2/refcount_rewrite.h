@@ -16,8 +16,8 @@ namespace pellucid::qcow2 {
 
 // Refcounts for another state of an image, written as a whole beside those that
 // it has: a new table and new blocks, in clusters that are free now. What is
-// leaked stays leaked, unless the image is dirty. Memory: two bits for each
-// cluster. For one thread at a time.
+// leaked stays leaked, unless the image is dirty or the refcounts are rebuilt.
+// Memory: two bits for each cluster. For one thread at a time.
 class RefcountRewrite {
  public:
   struct Parts {
@@ -27,6 +27,9 @@ class RefcountRewrite {
     const ClusterCounts& before;  // References now, and in the other state;
     const ClusterCounts& after;   // both count the present refcounts' clusters.
     SpareClusters& spare;
+    // Believe nothing of the present refcounts, whose clusters `after` does
+    // not count then.
+    bool rebuilds = false;
   };
   struct Clusters {
     uint64_t first = 0;
@@ -34,7 +37,7 @@ class RefcountRewrite {
   };
 
   // Borrows all. No stored refcount is below `before` unless the image is
-  // dirty.
+  // dirty or its refcounts are rebuilt.
   explicit RefcountRewrite(const Parts& parts) : parts_(parts) {}
 
   // Places and writes it; nothing is flushed. Throws Unsupported if the width

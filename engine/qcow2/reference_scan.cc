@@ -10,6 +10,7 @@
 #include "engine/big_endian.h"
 #include "engine/errors.h"
 #include "engine/qcow2/bitmap_directory.h"
+#include "engine/qcow2/header_fields.h"
 #include "engine/qcow2/table_entries.h"
 #include "engine/qcow2/table_ranges.h"
 #include "engine/qcow2/table_words.h"
@@ -21,10 +22,12 @@ constexpr uint64_t kMaxBitmapTableEntries = 0x800'0000;
 
 class Scanner {
  public:
-  Scanner(BlockDevice& file, const std::string& file_name, const Header& header)
+  Scanner(BlockDevice& file, const std::string& file_name, const Header& header,
+          CountRefcounts count_refcounts)
       : file_(file),
         file_name_(file_name),
         header_(header),
+        count_refcounts_(count_refcounts == CountRefcounts::kYes),
         file_size_(file.size()),
         cluster_size_(header.cluster_size()),
         limit_(header.refcount_order >= 5
@@ -34,27 +37,39 @@ class Scanner {
                                           (file_size_ % cluster_size_ != 0) + 1,
                                       file_name),
               .corruptions = {},
-              .hazards = {}} {}
+              .hazards = {},
+              .mapping = {},
+              .compressed_entries = 0,
+              .first_compressed = 0} {}
 
   ReferenceScan Scan(std::span<const Snapshot> snapshots) && {
-    AddMetadata(0, cluster_size_, "the header");
+    AddMetadata(0, 0, cluster_size_, "the header");
     AddL1Tables(snapshots);
-    for (const auto& [offset, times] : l2_tables_) ScanL2Table(offset, times);
+    for (const auto& [offset, uses] : l2_tables_) ScanL2Table(offset, uses);
     AddSnapshotTable(snapshots);
     if (header_.crypto_header) {
-      AddMetadata(header_.crypto_header->offset, header_.crypto_header->length,
-                  "the encryption header");
+      AddMetadata(0, header_.crypto_header->offset,
+                  header_.crypto_header->length, "the encryption header");
     }
     AddBitmaps();
-    AddRefcounts();
+    if (count_refcounts_) AddRefcounts();
     LookForSharedMetadata();
     return std::move(scan_);
   }
 
  private:
+  // How L1 entries refer to an L2 table.
+  struct Uses {
+    uint64_t times = 0;
+    uint64_t active = 0;  // Of these, entries of the active L1 table.
+  };
+
+  // `place` gives a name to what stands at byte `at` of the file.
   template <typename Place>
-  void Corrupt(Place&& place, const std::string& why, uint64_t times = 1) {
+  void Corrupt(uint64_t at, Place&& place, const std::string& why,
+               uint64_t times = 1) {
     scan_.corruptions.Add(
+        kind_, at,
         [&] { return fmt::format("{}: {}: {}", file_name_, place(), why); },
         times);
   }
@@ -66,13 +81,13 @@ class Scanner {
   // Counts `times` references to each cluster that the bytes touch. False if
   // they end a whole cluster or more behind the end of the file.
   template <typename Place>
-  bool AddBytes(uint64_t offset, uint64_t length, uint64_t times,
+  bool AddBytes(uint64_t at, uint64_t offset, uint64_t length, uint64_t times,
                 Place&& place) {
     if (length == 0) return true;
     if (offset > file_size_ + cluster_size_ ||
         length >= file_size_ + cluster_size_ - offset) {
       Corrupt(
-          place,
+          at, place,
           fmt::format("refers to {} bytes at {:#x}, behind the {}-byte file",
                       length, offset, file_size_),
           times);
@@ -84,7 +99,7 @@ class Scanner {
       const uint64_t lost = scan_.counts.Add(cluster, times, limit_);
       if (lost == 0) continue;
       Corrupt(
-          place,
+          at, place,
           fmt::format("the cluster at {:#x} has more references than a "
                       "refcount of {} bits can count",
                       cluster * cluster_size_, 1U << header_.refcount_order),
@@ -93,25 +108,30 @@ class Scanner {
     return true;
   }
 
-  bool AddMetadata(uint64_t offset, uint64_t length, const std::string& what) {
-    if (!AddBytes(offset, length, 1, [&] { return what; })) return false;
+  // `at` is where the file says so.
+  bool AddMetadata(uint64_t at, uint64_t offset, uint64_t length,
+                   const std::string& what) {
+    if (!AddBytes(at, offset, length, 1, [&] { return what; })) return false;
     metadata_.Add(offset / cluster_size_,
                   RoundedUp(offset + length) / cluster_size_);
     return true;
   }
 
   void AddL1Tables(std::span<const Snapshot> snapshots) {
-    AddL1Table(header_.l1_table_offset, header_.l1_size,
+    AddL1Table(kL1TableOffset.byte, header_.l1_table_offset, header_.l1_size,
                [] { return std::string("the active L1 table"); });
     for (const Snapshot& snapshot : snapshots) {
-      AddL1Table(snapshot.l1_table_offset, snapshot.l1_size, [&] {
-        return fmt::format("l1_table_offset (byte {}) of snapshot {}",
-                           snapshot.entry_offset, snapshot.info.id);
-      });
+      AddL1Table(snapshot.entry_offset, snapshot.l1_table_offset,
+                 snapshot.l1_size, [&] {
+                   return fmt::format(
+                       "l1_table_offset (byte {}) of snapshot {}",
+                       snapshot.entry_offset, snapshot.info.id);
+                 });
     }
     // Whole clusters for the references to the tables, entries for theirs.
     l1_clusters_.ForEach([&](uint64_t begin, uint64_t end, uint64_t times) {
-      AddBytes(begin * cluster_size_, (end - begin) * cluster_size_, times,
+      AddBytes(begin * cluster_size_, begin * cluster_size_,
+               (end - begin) * cluster_size_, times,
                [&] { return std::string("an L1 table"); });
     });
     l1_entries_.ForEach([&](uint64_t begin, uint64_t end, uint64_t times) {
@@ -126,26 +146,28 @@ class Scanner {
   }
 
   template <typename Place>
-  void AddL1Table(uint64_t offset, uint64_t size, Place&& place) {
+  void AddL1Table(uint64_t at, uint64_t offset, uint64_t size, Place&& place) {
     if (size == 0) return;
     if (offset % cluster_size_ != 0) {
-      return Corrupt(place,
+      return Corrupt(at, place,
                      fmt::format("{:#x} is not a multiple of the {}-byte "
                                  "cluster",
                                  offset, cluster_size_));
     }
     if (size > kMaxL1Bytes / 8) {
-      return Corrupt(place, fmt::format("{} entries are more than {} MiB", size,
-                                        kMaxL1Bytes >> 20));
+      return Corrupt(at, place,
+                     fmt::format("{} entries are more than {} MiB", size,
+                                 kMaxL1Bytes >> 20));
     }
     if (offset >= file_size_ ||
         size * 8 >= file_size_ - offset + cluster_size_) {
-      return Corrupt(place, fmt::format("a table of {} bytes at {:#x} ends "
-                                        "behind the {}-byte file",
-                                        size * 8, offset, file_size_));
+      return Corrupt(at, place,
+                     fmt::format("a table of {} bytes at {:#x} ends "
+                                 "behind the {}-byte file",
+                                 size * 8, offset, file_size_));
     }
     const uint64_t end = offset + size * 8;
-    if (end > file_size_) HazardCutOff(place, offset);
+    if (end > file_size_) HazardCutOff(at, place, offset);
     l1_clusters_.Add(offset / cluster_size_, RoundedUp(end) / cluster_size_);
     l1_entries_.Add(offset, std::min(end, file_size_ / 8 * 8));
   }
@@ -155,27 +177,36 @@ class Scanner {
       return fmt::format("L1 entry (byte {}) is {:#x}", byte, word);
     };
     if ((word & kL1Reserved) != 0) {
-      Corrupt(place, "reserved bits are set", times);
+      Corrupt(byte, place, "reserved bits are set", times);
     }
     const uint64_t table = word & kOffsetMask;
-    if (table == 0) return Corrupt(place, "flags without a table", times);
-    const bool inside = AddBytes(table, cluster_size_, times, place);
+    if (table == 0) return Corrupt(byte, place, "flags without a table", times);
+    const bool inside = AddBytes(byte, table, cluster_size_, times, place);
     if (table % cluster_size_ != 0) {
-      return Corrupt(place,
+      return Corrupt(byte, place,
                      fmt::format("its table is not at a multiple of the "
                                  "{}-byte cluster",
                                  cluster_size_),
                      times);
     }
     if (!inside) return;
-    const bool is_new = l2_tables_[table] == 0;
-    l2_tables_[table] += times;
+    Uses& uses = l2_tables_[table];
+    const bool is_new = uses.times == 0;
+    uses.times += times;
+    if (IsActiveL1Entry(byte)) ++uses.active;
     if (is_new && file_size_ - table < cluster_size_) {
-      HazardCutOff(place, table);
+      HazardCutOff(byte, place, table);
     }
   }
 
-  void ScanL2Table(uint64_t table, uint64_t times) {
+  bool IsActiveL1Entry(uint64_t byte) const {
+    return byte >= header_.l1_table_offset &&
+           byte - header_.l1_table_offset < uint64_t{8} * header_.l1_size;
+  }
+
+  void ScanL2Table(uint64_t table, const Uses& uses) {
+    l2_uses_ = uses;
+    next_contiguous_ = 0;
     const bool extended = header_.has(kExtendedL2);
     ForEachPiece(
         file_, table, std::min(table + cluster_size_, file_size_),
@@ -183,7 +214,7 @@ class Scanner {
           for (; !words.empty(); words = words.subspan(extended ? 2 : 1)) {
             const uint64_t bitmap = extended && words.size() > 1 ? words[1] : 0;
             if (words[0] != 0 || bitmap != 0) {
-              AddL2Entry(byte, words[0], bitmap, times);
+              AddL2Entry(byte, words[0], bitmap, uses.times);
             }
             if (extended && words.size() < 2) break;
             byte += extended ? 16 : 8;
@@ -197,14 +228,14 @@ class Scanner {
       return fmt::format("L2 entry (byte {}) is {:#x}", byte, word);
     };
     if ((word & kCompressed) != 0) {
-      return AddCompressed(word, bitmap, times, place);
+      return AddCompressed(byte, word, bitmap, times, place);
     }
     const bool extended = header_.has(kExtendedL2);
     if ((word & kL2Reserved) != 0) {
-      Corrupt(place, "reserved bits are set", times);
+      Corrupt(byte, place, "reserved bits are set", times);
     }
     if ((word & kReadsAsZeros) != 0 && header_.version < 3) {
-      scan_.hazards.Add([&] {
+      scan_.hazards.Add(FindingKind::kForeignBit, byte, [&] {
         return fmt::format(
             "{}: {}: the zero flag (bit 0) does not exist in version 2",
             file_name_, place());
@@ -214,13 +245,13 @@ class Scanner {
     const auto zero = static_cast<uint32_t>(bitmap >> 32);
     if (!HasCluster(header_, word)) {
       if (extended && allocated != 0) {
-        Corrupt(place, "subclusters are allocated but there is no cluster",
-                times);
+        Corrupt(byte, place,
+                "subclusters are allocated but there is no cluster", times);
       }
       return;
     }
     if (extended && (allocated & zero) != 0) {
-      return Corrupt(place,
+      return Corrupt(byte, place,
                      fmt::format("subclusters are both allocated and zero in "
                                  "the bitmap {:#x}",
                                  bitmap),
@@ -228,30 +259,49 @@ class Scanner {
     }
     const uint64_t cluster = word & kOffsetMask;
     if (cluster % cluster_size_ != 0) {
-      Corrupt(place,
+      Corrupt(byte, place,
               fmt::format("its cluster is not at a multiple of the {}-byte "
                           "cluster",
                           cluster_size_),
               times);
     }
+    NoteMapped(cluster);
     if (!header_.has(kExternalDataFile)) {
-      AddBytes(cluster, cluster_size_, times, place);
+      AddBytes(byte, cluster, cluster_size_, times, place);
     }
   }
 
+  // For the statistics: a cluster of the active state has a place of its own.
+  void NoteMapped(uint64_t cluster) {
+    if (l2_uses_.active == 0) return;
+    scan_.mapping.allocated += l2_uses_.active;
+    if (next_contiguous_ != 0 && cluster != next_contiguous_) {
+      scan_.mapping.fragmented += l2_uses_.active;
+    }
+    next_contiguous_ = cluster + cluster_size_;
+  }
+
+  // Compressed clusters count as fragmented: several share a place.
+  void NoteCompressed(uint64_t byte) {
+    if (scan_.compressed_entries++ == 0) scan_.first_compressed = byte;
+    scan_.mapping.allocated += l2_uses_.active;
+    scan_.mapping.fragmented += l2_uses_.active;
+    scan_.mapping.compressed += l2_uses_.active;
+  }
+
   template <typename Place>
-  void AddCompressed(uint64_t word, uint64_t bitmap, uint64_t times,
-                     Place&& place) {
+  void AddCompressed(uint64_t byte, uint64_t word, uint64_t bitmap,
+                     uint64_t times, Place&& place) {
     if ((word & kCopied) != 0) {
-      Corrupt(place, "a compressed cluster has the copied flag", times);
+      Corrupt(byte, place, "a compressed cluster has the copied flag", times);
     }
     if (header_.has(kExternalDataFile)) {
-      return Corrupt(place,
+      return Corrupt(byte, place,
                      "a compressed cluster cannot be in an external data file",
                      times);
     }
     if (bitmap != 0) {
-      return Corrupt(place,
+      return Corrupt(byte, place,
                      fmt::format("a compressed cluster has the subcluster "
                                  "bitmap {:#x}",
                                  bitmap),
@@ -261,7 +311,8 @@ class Scanner {
     const uint64_t sectors = ((word & (kCompressed - 1)) >>
                               CompressedOffsetBits(header_.cluster_bits)) +
                              1;
-    AddBytes(offset, sectors * 512 - offset % 512, times, place);
+    AddBytes(byte, offset, sectors * 512 - offset % 512, times, place);
+    NoteCompressed(byte);
   }
 
   // How long the last entry is stands in it; ReadSnapshots() has read it. The
@@ -274,7 +325,7 @@ class Scanner {
     const uint64_t length = fixed.size() + LoadBigEndian<uint16_t>(fixed, 12) +
                             LoadBigEndian<uint16_t>(fixed, 14) +
                             LoadBigEndian<uint32_t>(fixed, 36);
-    AddMetadata(header_.snapshots_offset,
+    AddMetadata(kSnapshotsOffset.byte, header_.snapshots_offset,
                 (last + length + 7) / 8 * 8 - header_.snapshots_offset,
                 "the snapshot table");
   }
@@ -284,10 +335,11 @@ class Scanner {
     try {
       directory = ReadBitmapDirectory(file_, file_name_, header_);
     } catch (const CorruptImage& error) {
-      scan_.corruptions.Add([&] { return std::string(error.what()); });
+      scan_.corruptions.Add(FindingKind::kEntry, 0,
+                            [&] { return std::string(error.what()); });
       return;
     }
-    AddMetadata(directory.offset, directory.size, "the bitmap directory");
+    AddMetadata(0, directory.offset, directory.size, "the bitmap directory");
     TableRanges clusters;
     TableRanges entries;
     for (const BitmapDirectory::Entry& bitmap : directory.entries) {
@@ -300,8 +352,9 @@ class Scanner {
       if (offset % cluster_size_ != 0 || offset == 0 || length == 0 ||
           bitmap.bitmap_table_size > kMaxBitmapTableEntries ||
           offset >= file_size_ || length > file_size_ - offset) {
-        Corrupt(place, fmt::format("a table of {} bytes cannot be at {:#x}",
-                                   length, offset));
+        Corrupt(bitmap.entry_offset, place,
+                fmt::format("a table of {} bytes cannot be at {:#x}", length,
+                            offset));
         continue;
       }
       const uint64_t end = RoundedUp(offset + length) / cluster_size_;
@@ -310,7 +363,8 @@ class Scanner {
       entries.Add(offset, offset + length);
     }
     clusters.ForEach([&](uint64_t begin, uint64_t end, uint64_t times) {
-      AddBytes(begin * cluster_size_, (end - begin) * cluster_size_, times,
+      AddBytes(begin * cluster_size_, begin * cluster_size_,
+               (end - begin) * cluster_size_, times,
                [] { return std::string("a bitmap table"); });
     });
     entries.ForEach([&](uint64_t begin, uint64_t end, uint64_t times) {
@@ -331,15 +385,16 @@ class Scanner {
     const uint64_t cluster = word & kOffsetMask;
     if ((word & kBitmapTableReserved) != 0 || (word & 1) != 0 ||
         cluster % cluster_size_ != 0) {
-      return Corrupt(place, "is not the place of a cluster", times);
+      return Corrupt(byte, place, "is not the place of a cluster", times);
     }
-    AddBytes(cluster, cluster_size_, times, place);
+    AddBytes(byte, cluster, cluster_size_, times, place);
   }
 
   void AddRefcounts() {
+    kind_ = FindingKind::kRefcountTable;
     const uint64_t begin = header_.refcount_table_offset;
     const uint64_t length = header_.refcount_table_clusters * cluster_size_;
-    AddMetadata(begin, length, "the refcount table");
+    AddMetadata(kRefcountTableOffset.byte, begin, length, "the refcount table");
     ForEachPiece(file_, begin, std::min(begin + length, file_size_ / 8 * 8),
                  [&](uint64_t byte, std::span<const uint64_t> words) {
                    for (const uint64_t word : words) {
@@ -354,28 +409,30 @@ class Scanner {
       return fmt::format("refcount table entry (byte {}) is {:#x}", byte, word);
     };
     if ((word & kRefcountTableReserved) != 0) {
-      Corrupt(place, "reserved bits are set");
+      Corrupt(byte, place, "reserved bits are set");
     }
     const uint64_t block = word & ~kRefcountTableReserved;
     if (block % cluster_size_ != 0) {
-      return Corrupt(place, fmt::format("its block is not at a multiple of the "
-                                        "{}-byte cluster",
-                                        cluster_size_));
+      return Corrupt(byte, place,
+                     fmt::format("its block is not at a multiple of the "
+                                 "{}-byte cluster",
+                                 cluster_size_));
     }
     if (block >= file_size_) {
-      return Corrupt(place, fmt::format("its block is behind the {}-byte file",
-                                        file_size_));
+      return Corrupt(
+          byte, place,
+          fmt::format("its block is behind the {}-byte file", file_size_));
     }
-    if (block == 0 || !AddBytes(block, cluster_size_, 1, place)) return;
-    if (file_size_ - block < cluster_size_) HazardCutOff(place, block);
+    if (block == 0 || !AddBytes(byte, block, cluster_size_, 1, place)) return;
+    if (file_size_ - block < cluster_size_) HazardCutOff(byte, place, block);
     if (scan_.counts[block / cluster_size_] != 1) {
-      Corrupt(place, "its block is used for something else too");
+      Corrupt(byte, place, "its block is used for something else too");
     }
   }
 
   template <typename Place>
-  void HazardCutOff(Place&& place, uint64_t table) {
-    scan_.hazards.Add([&] {
+  void HazardCutOff(uint64_t at, Place&& place, uint64_t table) {
+    scan_.hazards.Add(FindingKind::kCutOff, at, [&] {
       return fmt::format(
           "{}: {}: the table at {:#x} is cut off by the end of "
           "the {}-byte file",
@@ -389,15 +446,15 @@ class Scanner {
     const auto expect = [&](uint64_t cluster, uint64_t uses, const char* what) {
       const uint64_t count = scan_.counts[cluster];
       if (count <= uses) return;
-      scan_.hazards.Add([&] {
+      scan_.hazards.Add(FindingKind::kOverlap, cluster * cluster_size_, [&] {
         return fmt::format(
             "{}: {} at {:#x} is referred to {} times, {} of "
             "them as such",
             file_name_, what, cluster * cluster_size_, count, uses);
       });
     };
-    for (const auto& [table, times] : l2_tables_) {
-      expect(table / cluster_size_, times, "the L2 table");
+    for (const auto& [table, uses] : l2_tables_) {
+      expect(table / cluster_size_, uses.times, "the L2 table");
     }
     const auto expect_once = [&](uint64_t begin, uint64_t end, uint64_t) {
       for (; begin < end; ++begin) expect(begin, 1, "metadata");
@@ -409,22 +466,27 @@ class Scanner {
   BlockDevice& file_;
   const std::string& file_name_;
   const Header& header_;
+  const bool count_refcounts_;
   const uint64_t file_size_;
   const uint64_t cluster_size_;
   const uint64_t limit_;  // Largest refcount.
   ReferenceScan scan_;
-  TableRanges l1_clusters_;  // In clusters.
-  TableRanges l1_entries_;   // In bytes.
-  TableRanges metadata_;     // In clusters: what has to be referred to once.
-  std::unordered_map<uint64_t, uint64_t> l2_tables_;  // References by offset.
+  FindingKind kind_ = FindingKind::kEntry;  // Of the corruptions to be found.
+  Uses l2_uses_;                            // Of the L2 table being read.
+  uint64_t next_contiguous_ = 0;            // Behind its last cluster.
+  TableRanges l1_clusters_;                 // In clusters.
+  TableRanges l1_entries_;                  // In bytes.
+  TableRanges metadata_;  // In clusters: what has to be referred to once.
+  std::unordered_map<uint64_t, Uses> l2_tables_;  // By offset.
 };
 
 }  // namespace
 
 ReferenceScan ScanReferences(BlockDevice& file, const std::string& file_name,
                              const Header& header,
-                             std::span<const Snapshot> snapshots) {
-  return Scanner(file, file_name, header).Scan(snapshots);
+                             std::span<const Snapshot> snapshots,
+                             CountRefcounts count_refcounts) {
+  return Scanner(file, file_name, header, count_refcounts).Scan(snapshots);
 }
 
 }  // namespace pellucid::qcow2

@@ -6,8 +6,8 @@
 #include <string>
 
 #include "engine/block_device.h"
+#include "engine/findings.h"
 #include "engine/qcow2/cluster_counts.h"
-#include "engine/qcow2/findings.h"
 #include "engine/qcow2/header.h"
 #include "engine/qcow2/snapshots.h"
 
@@ -31,7 +31,24 @@ struct ReferenceScan {
   // is also referred to as something else, and tables cut off by the end of the
   // file. Not in `corruptions`.
   Findings hazards;
+
+  // Clusters of the active state, as `qemu-img check` counts them.
+  struct Mapping {
+    uint64_t allocated = 0;
+    uint64_t fragmented = 0;  // Not behind the one before in its L2 table.
+    uint64_t compressed = 0;
+  };
+  Mapping mapping;
+
+  // L2 entries of compressed clusters, of all states, and where the first one
+  // that was met stands in the file.
+  uint64_t compressed_entries = 0;
+  uint64_t first_compressed = 0;
 };
+
+// Whether refcount table and blocks are looked at as well, or are to be made
+// anew.
+enum class CountRefcounts { kYes, kNo };
 
 // Looks at everything that refers to clusters: header, L1 and L2 tables of the
 // active state and of all `snapshots` (those of ReadSnapshots()), the snapshot
@@ -43,9 +60,10 @@ struct ReferenceScan {
 // other table.
 //
 // Throws Unsupported above ClusterCounts::kMaxClusters, and IoError.
-ReferenceScan ScanReferences(BlockDevice& file, const std::string& file_name,
-                             const Header& header,
-                             std::span<const Snapshot> snapshots);
+ReferenceScan ScanReferences(
+    BlockDevice& file, const std::string& file_name, const Header& header,
+    std::span<const Snapshot> snapshots,
+    CountRefcounts count_refcounts = CountRefcounts::kYes);
 
 }  // namespace pellucid::qcow2
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <initializer_list>
+#include <iterator>
 #include <optional>
 #include <span>
 #include <utility>
@@ -26,12 +27,16 @@ uint64_t DivideUp(uint64_t a, uint64_t b) { return a / b + (a % b != 0); }
 
 }  // namespace
 
-TableSwitch::TableSwitch(ResizableDevice& file, std::string file_name)
+TableSwitch::TableSwitch(ResizableDevice& file, std::string file_name,
+                         Trust trust)
     : file_(file),
       file_name_(std::move(file_name)),
       header_(ReadHeader(file, file_name_)),
       cluster_size_(header_.cluster_size()),
       snapshots_(ReadSnapshots(file, file_name_, header_)),
+      rebuilds_refcounts_(trust == Trust::kReferences),
+      count_refcounts_(rebuilds_refcounts_ ? CountRefcounts::kNo
+                                           : CountRefcounts::kYes),
       before_(ScanReferences(file, file_name_, header_, snapshots_)) {
   CheckIsSound();
   ReadRecords();
@@ -41,6 +46,7 @@ void TableSwitch::CheckIsSound() {
   for (uint64_t i = 0; i < before_.counts.size(); ++i) {
     if (before_.counts[i] != 0) spare_.MarkUsed(i);
   }
+  if (rebuilds_refcounts_) return CheckReferences();
   uint64_t too_low = 0;
   Findings flags;
   // Of a dirty image neither refcounts nor copied flags mean anything: both are
@@ -52,7 +58,7 @@ void TableSwitch::CheckIsSound() {
                                // What is leaked may be in use by something that
                                // we do not know.
                                if (difference.is_leak()) {
-                                 spare_.MarkUsed(difference.cluster);
+                                 MarkLeaked(difference.cluster);
                                } else {
                                  ++too_low;
                                }
@@ -70,7 +76,7 @@ void TableSwitch::CheckIsSound() {
   for (const Findings* findings : std::initializer_list<const Findings*>{
            &before_.corruptions, &before_.hazards, &flags}) {
     if (findings->count() != 0) {
-      first = findings->texts().front();
+      first = findings->list().front().text;
       break;
     }
   }
@@ -78,6 +84,37 @@ void TableSwitch::CheckIsSound() {
       "{}: its tables are damaged and therefore not changed ({}); try "
       "`qemu-img check -r all` on a copy",
       file_name_, first));
+}
+
+void TableSwitch::MarkLeaked(uint64_t cluster) {
+  spare_.MarkUsed(cluster);
+  if (before_.counts[cluster] == 0) return;
+  if (cluster >= leaked_.size()) leaked_.resize(cluster + 1);
+  leaked_[cluster] = true;
+}
+
+bool TableSwitch::IsOwn(uint64_t offset,
+                        const ReferenceScan& references) const {
+  const uint64_t cluster = offset / cluster_size_;
+  return references.counts[cluster] == 1 &&
+         !(cluster < leaked_.size() && leaked_[cluster]);
+}
+
+// Whoever cannot say what an entry refers to does not know what is free.
+void TableSwitch::CheckReferences() {
+  const ReferenceScan scan = ScanReferences(file_, file_name_, header_,
+                                            snapshots_, CountRefcounts::kNo);
+  std::vector<Finding> faults = scan.corruptions.list();
+  std::ranges::copy_if(
+      scan.hazards.list(), std::back_inserter(faults),
+      [](FindingKind kind) { return kind == FindingKind::kCutOff; },
+      &Finding::kind);
+  is_sound_ = scan.hazards.count() == 0;
+  if (faults.empty()) return;
+  throw CorruptImage(fmt::format(
+      "{}: is not repaired, because what is in use cannot be told ({}); save "
+      "what can be read with `pellucid export`",
+      file_name_, faults.front().text));
 }
 
 void TableSwitch::ReadRecords() {
@@ -124,13 +161,15 @@ void TableSwitch::SwitchTo(NextTables next) {
   try {
     header = WriteTables(next);
     const ReferenceScan after = ScanReferences(
-        file_, file_name_, header, ReadSnapshots(file_, file_name_, header));
+        file_, file_name_, header, ReadSnapshots(file_, file_name_, header),
+        count_refcounts_);
     refcounts.emplace(RefcountRewrite::Parts{.file = file_,
                                              .file_name = file_name_,
                                              .header = header_,
                                              .before = before_.counts,
                                              .after = after.counts,
-                                             .spare = spare_});
+                                             .spare = spare_,
+                                             .rebuilds = rebuilds_refcounts_});
     refcounts->Write();
     header.refcount_table_offset = refcounts->table_offset();
     header.refcount_table_clusters = refcounts->table_clusters();
@@ -157,15 +196,15 @@ void TableSwitch::SwitchTo(NextTables next) {
 
 // Gives the header of the new state, its refcounts still the old ones.
 Header TableSwitch::WriteTables(NextTables& next) {
-  const ReferenceScan references =
-      ScanReferences(file_, file_name_, next.header, next.snapshots);
+  const ReferenceScan references = ScanReferences(
+      file_, file_name_, next.header, next.snapshots, count_refcounts_);
   if (references.corruptions.count() != 0) {
     throw Unsupported(fmt::format(
         "{}: its refcounts of {} bits (header field refcount_order, byte 96) "
         "cannot count another snapshot ({}); `qemu-img convert -o "
         "refcount_bits=16` makes an image that can",
         file_name_, 1U << header_.refcount_order,
-        references.corruptions.texts().front()));
+        references.corruptions.list().front().text));
   }
   Header header = next.header;
   std::vector<uint64_t> l1 = MakeL1(next, references);
@@ -196,12 +235,11 @@ std::vector<uint64_t> TableSwitch::MakeL1(const NextTables& next,
     const uint64_t table = l1[i] & kOffsetMask;
     if (table == 0) continue;
     l1[i] = AdaptL2(table, i, next, references);
-    uint64_t references_to_it = references.counts[table / cluster_size_];
-    if (l1[i] != table) {
-      references_to_it =
-          next.has_new_snapshot && i < next.snapshots.back().l1_size ? 2 : 1;
+    const bool is_shared =
+        next.has_new_snapshot && i < next.snapshots.back().l1_size;
+    if (l1[i] == table ? IsOwn(table, references) : !is_shared) {
+      l1[i] |= kCopied;
     }
-    if (references_to_it == 1) l1[i] |= kCopied;
   }
   l1.resize(std::max<size_t>(l1.size(), next.l1_size));
   return l1;
@@ -229,8 +267,7 @@ uint64_t TableSwitch::AdaptL2(uint64_t table, uint64_t index,
       }
     } else if ((old & kCompressed) == 0 && !header_.has(kExternalDataFile) &&
                HasCluster(header_, old)) {
-      const bool is_own =
-          references.counts[(old & kOffsetMask) / cluster_size_] == 1;
+      const bool is_own = IsOwn(old & kOffsetMask, references);
       entry = is_own ? old | kCopied : old & ~kCopied;
     }
     if (entry == old) continue;

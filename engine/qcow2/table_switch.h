@@ -32,6 +32,12 @@ struct NextTables {
   uint64_t guest_end = UINT64_MAX;
 };
 
+// What of an image is believed.
+enum class Trust {
+  kRefcounts,   // Refcounts and copied flags too, unless the image is dirty.
+  kReferences,  // Only what refers to clusters.
+};
+
 // Takes an image from one state to another by a single write to one sector.
 //
 // Whatever has to change (L1 table, L2 tables whose copied flags change,
@@ -48,8 +54,11 @@ class TableSwitch {
  public:
   // Borrows `file`. Reads all tables, changes nothing. Throws CorruptImage for
   // an image that has a fault beyond leaks, and IoError. A dirty image may have
-  // any refcounts and copied flags; the switch makes them right.
-  TableSwitch(ResizableDevice& file, std::string file_name);
+  // any refcounts and copied flags; the switch makes them right. So may one
+  // whose references alone are trusted; its refcount table may be anything too,
+  // and tables may be used as something else besides. Leaks are freed then.
+  TableSwitch(ResizableDevice& file, std::string file_name,
+              Trust trust = Trust::kRefcounts);
 
   const Header& header() const { return header_; }
   const std::vector<Snapshot>& snapshots() const { return snapshots_; }
@@ -58,6 +67,8 @@ class TableSwitch {
     return records_;
   }
   const std::string& file_name() const { return file_name_; }
+  // Nothing but refcounts and copied flags can be wrong.
+  bool is_sound() const { return is_sound_; }
   // The present state, for a change of it. Of the autoclear features only those
   // stay that are right as long as the guest's bytes do not change.
   NextTables Present() const;
@@ -71,7 +82,11 @@ class TableSwitch {
   void SwitchTo(NextTables next);
 
  private:
+  // Whether one reference is all that its refcount will count; a leak stays.
+  bool IsOwn(uint64_t offset, const ReferenceScan& references) const;
   void CheckIsSound();
+  void MarkLeaked(uint64_t cluster);
+  void CheckReferences();
   void ReadRecords();
   Header WriteTables(NextTables& next);
   std::vector<uint64_t> MakeL1(const NextTables& next,
@@ -88,9 +103,14 @@ class TableSwitch {
   const Header header_;
   const uint64_t cluster_size_;
   const std::vector<Snapshot> snapshots_;
+  const bool rebuilds_refcounts_;
+  // Of the next state: the present refcounts are no part of it.
+  const CountRefcounts count_refcounts_;
   std::vector<std::vector<std::byte>> records_;
+  bool is_sound_ = true;
   ReferenceScan before_;
   SpareClusters spare_;
+  std::vector<bool> leaked_;  // Clusters in use that are counted too often.
 };
 
 }  // namespace pellucid::qcow2

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "engine/errors.h"
-#include "engine/qcow2/refcount_comparison.h"
+#include "engine/qcow2/image_check.h"
 #include "engine/qcow2/snapshots.h"
 #include "tests/engine/crash_judge.h"
 #include "tests/engine/programs_fixture.h"
@@ -74,12 +74,12 @@ std::string CrashJudge::JudgeMetadata(BlockDevice& image,
     if (check.is_sound()) return "";
     return fmt::format("{} corruptions, {} hazards, {} unreadable; first: {}",
                        check.corruptions, check.hazards, check.unreadable,
-                       check.texts.empty() ? "" : check.texts[0]);
+                       check.texts().empty() ? "" : check.texts()[0]);
   }
   const qcow2::ReferenceScan scan = qcow2::ScanReferences(
       image, kName, header, qcow2::ReadSnapshots(image, kName, header));
-  for (const qcow2::Findings* findings : {&scan.corruptions, &scan.hazards}) {
-    if (findings->count() != 0) return findings->texts()[0];
+  for (const Findings* findings : {&scan.corruptions, &scan.hazards}) {
+    if (findings->count() != 0) return findings->list()[0].text;
   }
   return "";
 }

@@ -6,7 +6,7 @@
 #include <random>
 
 #include "engine/errors.h"
-#include "engine/qcow2/refcount_comparison.h"
+#include "engine/qcow2/image_check.h"
 #include "engine/qcow2/snapshots.h"
 #include "tests/engine/crash_judge.h"
 #include "tests/engine/crash_points.h"
@@ -166,7 +166,7 @@ ImageInMemory InMemory(const ChangedImage& image, const QemuImages& images) {
 void ExpectFlawless(const ImageInMemory& image,
                     const std::vector<Bytes>& files) {
   const qcow2::ImageCheck check = Check(files[0]);
-  EXPECT_TRUE(check.is_sound()) << testing::PrintToString(check.texts);
+  EXPECT_TRUE(check.is_sound()) << testing::PrintToString(check.texts());
   EXPECT_EQ(check.leaks, 0U);
   EXPECT_EQ(check.leaks_behind_end, 0U);
   image.Store(Spans(files));
@@ -191,7 +191,7 @@ void ExpectAtomic(const ImageInMemory& image,
     std::string wrong;
     try {
       const qcow2::ImageCheck check = Check(point.disks[0]);
-      if (!check.is_sound()) wrong = testing::PrintToString(check.texts);
+      if (!check.is_sound()) wrong = testing::PrintToString(check.texts());
       const ImageStates found = StatesOf(image, point.disks);
       const bool is_after = DifferenceOf(found, after).empty();
       if (!is_after && wrong.empty()) wrong = DifferenceOf(found, before);

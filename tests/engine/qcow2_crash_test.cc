@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "engine/qcow2/refcount_comparison.h"
+#include "engine/qcow2/image_check.h"
 #include "tests/engine/crash_points.h"
 #include "tests/engine/qemu_images_fixture.h"
 #include "tests/engine/writable_image_fixture.h"
@@ -300,7 +300,7 @@ class Qcow2CrashTest : public ::testing::TestWithParam<Workload> {
     const qcow2::ImageCheck check = qcow2::CheckImage(
         file, "disk.qcow2", qcow2::ReadHeader(file, "disk.qcow2"));
     ASSERT_TRUE(check.is_sound())
-        << point.description << testing::PrintToString(check.texts);
+        << point.description << testing::PrintToString(check.texts());
   }
 
   QemuImages images_;

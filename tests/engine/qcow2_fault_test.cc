@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "engine/errors.h"
-#include "engine/qcow2/refcount_comparison.h"
+#include "engine/qcow2/image_check.h"
 #include "tests/engine/crash_points.h"
 #include "tests/engine/qemu_images_fixture.h"
 #include "tests/engine/writable_image_fixture.h"
@@ -131,7 +131,7 @@ TEST_P(Qcow2FaultTest, NothingIsLostByAnErrorThatPasses) {
       BorrowedDisk file(disks.contents()[0]);
       const qcow2::ImageCheck check = qcow2::CheckImage(
           file, "disk.qcow2", qcow2::ReadHeader(file, "disk.qcow2"));
-      ASSERT_TRUE(check.is_sound()) << testing::PrintToString(check.texts);
+      ASSERT_TRUE(check.is_sound()) << testing::PrintToString(check.texts());
     }
   }
 }

@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "engine/qcow2/refcount_comparison.h"
+#include "engine/qcow2/image_check.h"
 #include "tests/engine/opened_image_fixture.h"
 #include "tests/engine/programs_fixture.h"
 #include "tests/engine/qemu_images_fixture.h"
@@ -134,7 +134,7 @@ class ModelTest {
     BorrowedDisk file(disks_.contents()[0]);
     const qcow2::ImageCheck check = qcow2::CheckImage(
         file, "top.qcow2", qcow2::ReadHeader(file, "top.qcow2"));
-    ASSERT_TRUE(check.is_sound()) << testing::PrintToString(check.texts);
+    ASSERT_TRUE(check.is_sound()) << testing::PrintToString(check.texts());
     ASSERT_EQ(check.leaks + check.leaks_behind_end, 0U);
   }
 

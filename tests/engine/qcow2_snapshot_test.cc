@@ -358,6 +358,28 @@ TEST_F(SnapshotEntriesTest, LeakedClustersStayLeaked) {
   EXPECT_EQ(LoadNumber(disks.contents()[0], new_block + free * 2, 2), 1U);
 }
 
+// Its refcount stays above 1, so it must not get the copied flag.
+TEST_F(SnapshotEntriesTest, ClustersThatAreCountedTooOftenAreNotCalledOwn) {
+  MakeImage();
+  const ImageInMemory image(images_, kName);
+  std::vector<Bytes> files = image.files();
+  const uint64_t block = LoadNumber(files[0], LoadNumber(files[0], 48, 8), 8);
+  const uint64_t l1 = LoadNumber(files[0], 40, 8);
+  const uint64_t table = LoadNumber(files[0], l1, 8) & 0x00ff'ffff'ffff'fe00;
+  const uint64_t data = LoadNumber(files[0], table, 8) & 0x00ff'ffff'ffff'fe00;
+  ASSERT_NE(data, 0U);
+  for (const auto& [entry, cluster] :
+       {std::pair(l1, table), std::pair(table, data)}) {
+    StoreNumber(files[0], entry, 8, cluster);
+    StoreNumber(files[0], block + cluster / 4096 * 2, 2, 2);
+  }
+  CrashDisks disks(files);
+  Create(disks, "a");
+  qcow2::DeleteSnapshot(*disks.Open(), kName, "a");
+  image.Store(Spans(disks.contents()));
+  EXPECT_EQ(QemuCheck(image.OpenArguments(), /*leaks_allowed=*/true), "");
+}
+
 // Without barriers, power cuts do find an image that names tables which are
 // not there: the points that are tried can tell.
 TEST_F(SnapshotEntriesTest, ADiskThatIgnoresFlushesIsFound) {

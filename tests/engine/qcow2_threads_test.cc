@@ -22,7 +22,7 @@
 #include <vector>
 
 #include "engine/cluster_cache.h"
-#include "engine/qcow2/refcount_comparison.h"
+#include "engine/qcow2/image_check.h"
 #include "tests/engine/growing_memory_device.h"
 #include "tests/engine/opened_image_fixture.h"
 #include "tests/engine/qemu_images_fixture.h"
@@ -279,7 +279,7 @@ TEST_P(Qcow2ThreadsTest, ReadersFindOnlyWhatWasWrittenThere) {
   BorrowedDisk file(files[0]);
   const qcow2::ImageCheck check = qcow2::CheckImage(
       file, "disk.qcow2", qcow2::ReadHeader(file, "disk.qcow2"));
-  EXPECT_TRUE(check.is_sound()) << testing::PrintToString(check.texts);
+  EXPECT_TRUE(check.is_sound()) << testing::PrintToString(check.texts());
   EXPECT_EQ(check.leaks + check.leaks_behind_end, 0U);
 }
 

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "engine/errors.h"
-#include "engine/qcow2/refcount_comparison.h"
+#include "engine/qcow2/image_check.h"
 #include "tests/engine/crash_points.h"
 #include "tests/engine/programs_fixture.h"
 #include "tests/engine/qemu_images_fixture.h"
@@ -213,7 +213,7 @@ class RefcountRepairTest : public ::testing::TestWithParam<Variant> {
   void ExpectSound(const std::vector<Bytes>& files) {
     EXPECT_FALSE(IsDirty(files[0]));
     const ImageCheck check = Check(files[0]);
-    EXPECT_TRUE(check.is_sound()) << testing::PrintToString(check.texts);
+    EXPECT_TRUE(check.is_sound()) << testing::PrintToString(check.texts());
     EXPECT_EQ(check.leaks, 0U);
     image_.Store(Spans(files));
     EXPECT_EQ(QemuCheck(image_.OpenArguments(), /*leaks_allowed=*/false), "");
@@ -296,7 +296,7 @@ TEST_P(RefcountRepairTest, PowerCutsLeaveWhatCanBeRepairedAgain) {
       EXPECT_EQ(content.CheckNow(image_.Content(again.contents())), "");
       const ImageCheck check = Check(again.contents()[0]);
       EXPECT_TRUE(check.is_sound())
-          << point.description << testing::PrintToString(check.texts);
+          << point.description << testing::PrintToString(check.texts());
       if (is_dirty) {
         EXPECT_EQ(check.leaks, 0U) << point.description;
       }
@@ -332,7 +332,7 @@ TEST_P(RefcountRepairTest, FailedRepairIsDoneAgain) {
       writer.Close();
       ASSERT_EQ(model.CheckNow(image_.Content(disks.contents())), "");
       const ImageCheck check = Check(disks.contents()[0]);
-      ASSERT_TRUE(check.is_sound()) << testing::PrintToString(check.texts);
+      ASSERT_TRUE(check.is_sound()) << testing::PrintToString(check.texts());
       EXPECT_FALSE(IsDirty(disks.contents()[0]));
     }
   }

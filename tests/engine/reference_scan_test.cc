@@ -13,7 +13,9 @@
 
 #include "engine/errors.h"
 #include "engine/qcow2/bitmap_directory.h"
+#include "engine/qcow2/image_check.h"
 #include "engine/qcow2/refcount_comparison.h"
+#include "engine/qcow2/reference_scan.h"
 #include "tests/engine/host_files_fixture.h"
 #include "tests/engine/memory_device.h"
 #include "tests/engine/programs_fixture.h"
@@ -69,14 +71,14 @@ class ReferenceScanTest : public ::testing::Test {
   void ExpectClean(const std::string& name) {
     EXPECT_EQ(Qemu(name), Verdict());
     EXPECT_EQ(Ours(name), Verdict());
-    EXPECT_TRUE(check_.is_sound()) << testing::PrintToString(check_.texts);
+    EXPECT_TRUE(check_.is_sound()) << testing::PrintToString(check_.texts());
     EXPECT_EQ(check_.leaks_behind_end, 0U);
   }
 
   void ExpectSameVerdict(const std::string& name) {
     const Verdict qemu = Qemu(name);
     EXPECT_EQ(Ours(name), qemu)
-        << qemu_said_ << testing::PrintToString(check_.texts);
+        << qemu_said_ << testing::PrintToString(check_.texts());
   }
 
   // An image with plain and compressed clusters, holes and two snapshots.
@@ -303,8 +305,8 @@ TEST_F(ReferenceScanTest, SharedMetadataIsAHazardAlthoughRefcountsAgree) {
   EXPECT_EQ(check.leaks, 0U);
   EXPECT_EQ(check.hazards, 1U);
   EXPECT_FALSE(check.is_sound());
-  ASSERT_EQ(check.texts.size(), 1U);
-  EXPECT_THAT(check.texts[0], HasSubstr(fmt::format("{:#x}", l1)));
+  ASSERT_EQ(check.texts().size(), 1U);
+  EXPECT_THAT(check.texts()[0], HasSubstr(fmt::format("{:#x}", l1)));
 }
 
 TEST_F(ReferenceScanTest, DifferencesRepairTheImage) {
@@ -384,8 +386,8 @@ TEST_F(ReferenceScanTest, EntriesBehindTheEndAreFoundAndNotCounted) {
   StoreNumber(image, l2, 8, (uint64_t{1} << 63) | (uint64_t{1} << 54));
   WriteHostFile(images_.path("disk.qcow2"), image);
   ExpectSameVerdict("disk.qcow2");
-  EXPECT_THAT(check_.texts.at(0), HasSubstr(fmt::format("byte {}", l2)));
-  EXPECT_THAT(check_.texts.at(0), HasSubstr("behind the"));
+  EXPECT_THAT(check_.texts().at(0), HasSubstr(fmt::format("byte {}", l2)));
+  EXPECT_THAT(check_.texts().at(0), HasSubstr("behind the"));
 }
 
 TEST_F(ReferenceScanTest, MoreClustersThanTheLimitAreRefused) {

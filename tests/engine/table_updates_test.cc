@@ -21,7 +21,7 @@
 #include "engine/qcow2/create.h"
 #include "engine/qcow2/header_fields.h"
 #include "engine/qcow2/qcow2_image.h"
-#include "engine/qcow2/refcount_comparison.h"
+#include "engine/qcow2/image_check.h"
 #include "engine/qcow2/snapshot_changes.h"
 #include "tests/engine/cached_device.h"
 #include "tests/engine/crash_device.h"
@@ -62,7 +62,7 @@ std::unique_ptr<Qcow2Image> OpenToWrite(std::unique_ptr<ResizableDevice> file,
 void ExpectSound(const CrashDisks& disks, uint64_t leaks) {
   BorrowedDisk file(disks.contents()[0]);
   const ImageCheck check = CheckImage(file, kName, ReadHeader(file, kName));
-  EXPECT_TRUE(check.is_sound()) << testing::PrintToString(check.texts);
+  EXPECT_TRUE(check.is_sound()) << testing::PrintToString(check.texts());
   EXPECT_EQ(check.leaks + check.leaks_behind_end, leaks);
 }
 
