@@ -179,7 +179,13 @@ TEST(ClusterMapTest, RunEndsWhereTheKindChanges) {
   tables.Set(4, 0);
   tables.Set(5, 54 * c);
   ExpectData(tables.Map(0, 6 * c), 50 * c, c);
-  ExpectNoData(tables.Map(c, 5 * c), ClusterKind::kZero, 2 * c);
+  const Mapping with_place = tables.Map(c, 5 * c);
+  ExpectNoData(with_place, ClusterKind::kZero, c);
+  EXPECT_TRUE(with_place.has_place);
+  EXPECT_EQ(with_place.host.value, 51 * c);
+  const Mapping without_place = tables.Map(2 * c, 4 * c);
+  ExpectNoData(without_place, ClusterKind::kZero, c);
+  EXPECT_FALSE(without_place.has_place);
   ExpectNoData(tables.Map(3 * c, 3 * c), ClusterKind::kUnallocated, 2 * c);
 }
 
