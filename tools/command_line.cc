@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <boost/program_options/errors.hpp>
 #include <boost/program_options/parsers.hpp>
 #include <boost/program_options/positional_options.hpp>
@@ -11,6 +12,7 @@
 #include <sstream>
 
 #include "tools/completion.h"
+#include "tools/mistyped_word.h"
 
 namespace pellucid::cli {
 namespace {
@@ -67,6 +69,21 @@ void PrintHelp(const CommandSyntax& syntax,
   }
 }
 
+[[noreturn]] void ThrowUnknownOption(const po::unknown_option& error,
+                                     const po::options_description& options) {
+  std::vector<std::string_view> names;
+  for (const auto& option : options.options()) {
+    names.push_back(option->long_name());
+  }
+  std::string word = error.get_option_name();
+  word.resize(std::min(word.find('='), word.size()));
+  word.erase(0, word.find_first_not_of('-'));
+  const std::string_view nearest = NearestWord(word, names);
+  if (nearest.empty()) throw error;
+  throw po::error(
+      fmt::format("{}; did you mean '--{}'?", error.what(), nearest));
+}
+
 void CheckOperandCount(const CommandSyntax& syntax,
                        const std::vector<std::string>& operands) {
   if (operands.size() + syntax.optional_operands < syntax.operands.size()) {
@@ -105,12 +122,16 @@ std::optional<std::vector<std::string>> ParseCommandLine(
 
   namespace style = po::command_line_style;
   po::variables_map values;
-  po::store(po::command_line_parser(arguments)
-                .options(all)
-                .positional(positions)
-                .style(style::unix_style & ~style::allow_guessing)
-                .run(),
-            values);
+  try {
+    po::store(po::command_line_parser(arguments)
+                  .options(all)
+                  .positional(positions)
+                  .style(style::unix_style & ~style::allow_guessing)
+                  .run(),
+              values);
+  } catch (const po::unknown_option& error) {
+    ThrowUnknownOption(error, visible);
+  }
   po::notify(values);
   if (help) {
     PrintHelp(syntax, visible);

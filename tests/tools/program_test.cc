@@ -114,6 +114,17 @@ TEST(Program, MistypedSubcommandIsCorrected) {
   ExpectUsageError(RunPellucid({"benchmarks"}));
 }
 
+TEST(Program, MistypedOptionsAreCorrected) {
+  for (const char* word : {"--hedaer", "--hedaer=x"}) {
+    const ProgramResult result = RunPellucid({"info", word, "a"});
+    ExpectUsageError(result);
+    EXPECT_THAT(result.err, HasSubstr("did you mean '--header'?"));
+  }
+  const ProgramResult far = RunPellucid({"info", "--nothing-like-it", "a"});
+  ExpectUsageError(far);
+  EXPECT_THAT(far.err, testing::Not(HasSubstr("did you mean")));
+}
+
 TEST(Program, WrongCommandLinesExitWith2) {
   const std::vector<std::vector<std::string>> wrong = {
       {},
