@@ -12,10 +12,11 @@
 #include <array>
 #include <functional>
 #include <nlohmann/json.hpp>
-#include <random>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "crypto/hash.h"
 #include "engine/errors.h"
 #include "engine/qcow2/header.h"
 #include "engine/qcow2/image_check.h"
@@ -681,6 +682,26 @@ TEST_F(CheckLuks2Test, EitherCopyIsHealedFromTheOther) {
     EXPECT_EQ(after.hazards_fixed, 1U);
     RunTool({"cryptsetup", "luksDump", options_.image});
   }
+}
+
+// Both checksums fit and both numbers are the same: each program believes the
+// one that it looks at first.
+TEST_F(CheckLuks2Test, CopiesOfOneAgeThatDifferAreMadeAlike) {
+  Bytes image = content_;
+  const std::span second = std::span(image).subspan(kHdrSize, kHdrSize);
+  second[4096 + 20] ^= std::byte{1};  // In the JSON.
+  std::ranges::fill(second.subspan(448, 64), std::byte{0});
+  const auto hasher = crypto::MakeHasher("sha256");
+  hasher->Update(second);
+  hasher->Final(second.subspan(448, 32));
+  Put(image);
+  const CheckReport before = Check();
+  EXPECT_EQ(before.findings.count(FindingKind::kLuksCopy), 1U);
+  EXPECT_THAT(TextsOf(before.findings), HasSubstr("equally old"));
+  EXPECT_EQ(Check(Repair::kAll).findings.count(), 0U);
+  const Bytes repaired = Content();
+  EXPECT_TRUE(std::equal(repaired.begin() + 4096, repaired.begin() + kHdrSize,
+                         repaired.begin() + kHdrSize + 4096));
 }
 
 TEST_F(CheckLuks2Test, TwoDamagedCopiesAreAFaultOfTheHeader) {
