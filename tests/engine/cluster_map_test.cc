@@ -318,8 +318,9 @@ TEST(ExtendedL2Test, SubclustersOfOneKindMakeOneRun) {
   ExpectNoData(tables.Map(4 * s, 4 * c), ClusterKind::kZero, 2 * s);
   ExpectNoData(tables.Map(6 * s, 4 * c), ClusterKind::kUnallocated, 25 * s);
   ExpectData(tables.Map(31 * s, 3 * c), 7 * c + 31 * s, c + 2 * s);
+  // The third cluster has a place for its other subclusters, the fourth none.
   ExpectNoData(tables.Map(2 * c + s, 2 * c - s), ClusterKind::kUnallocated,
-               2 * c - s);
+               c - s);
 }
 
 TEST(ExtendedL2Test, SubclusterRunsEndWhereTheHostOffsetJumps) {

@@ -121,7 +121,7 @@ TEST_P(ImageMapVariantTest, IsThatOfQemu) {
   QemuImages images;
   MakeVariant(GetParam(), images);
   const std::vector<Line> ours = OurMap(images.options("top.qcow2"));
-  EXPECT_THAT(ours, testing::SizeIs(testing::Ge(10u)));
+  EXPECT_THAT(ours, testing::Not(testing::IsEmpty()));
   EXPECT_EQ(ours, QemuMap(images.OpenArguments("top.qcow2")));
 }
 
