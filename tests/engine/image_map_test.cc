@@ -99,7 +99,8 @@ std::vector<Line> QemuMap(std::vector<std::string> image) {
                  .length = entry["length"],
                  .depth = entry["depth"],
                  .present = entry["present"],
-                 .zero = entry["zero"],
+                 // QEMU also asks the host for holes in what is data here.
+                 .zero = entry["zero"] && !entry["data"],
                  .data = entry["data"],
                  .offset = {}};
     if (entry.contains("offset")) line.offset = entry["offset"];
