@@ -26,18 +26,7 @@ bool ReportsFailure(const std::string& output) {
          output.find("must be") != std::string::npos;
 }
 
-// Runs a qemu-img that makes a LUKS header. QEMU measures the machine in ticks
-// of a clock before that and gives up if none has passed.
-void RunPatiently(const std::vector<std::string>& command) {
-  ProgramResult result;
-  for (int attempt = 0; attempt < 20; ++attempt) {
-    result = RunProgram(command);
-    if (result.err.find("accurate CPU usage") == std::string::npos) break;
-  }
-  if (result.exit_code != 0) throw std::runtime_error(result.err);
-}
-
-// The same for an `image` that stands alone. The measuring takes seconds, so
+// Makes an `image` that stands alone. QEMU measures the machine for seconds, so
 // the empty image is kept for all later tests of this build folder that ask for
 // what `description` says.
 void RunOnce(const std::vector<std::string>& command, const fs::path& image,
@@ -49,7 +38,7 @@ void RunOnce(const std::vector<std::string>& command, const fs::path& image,
     fs::copy_file(kept, image);
     return;
   }
-  RunPatiently(command);
+  RunTool(command);
   // Other processes may be at the same.
   fs::create_directories(kept.parent_path());
   const fs::path own = fmt::format("{}.{}", kept.native(), getpid());
@@ -107,7 +96,7 @@ void QemuImages::Create(const QemuImage& image) {
   if (image.encryption != "luks") {
     RunTool(command);
   } else if (all_options.find("data_file=") != std::string::npos) {
-    RunPatiently(command);
+    RunTool(command);
   } else {
     RunOnce(command, path(image.name),
             fmt::format("{}|{}|{}|{}", image.name, image.backing,

@@ -24,15 +24,7 @@ std::string Secret(const std::string& id, const std::string& passphrase) {
 
 void RunQemuImg(std::vector<std::string> command) {
   command.insert(command.begin(), "qemu-img");
-  for (int tries = 20;; --tries) {
-    const ProgramResult result = RunProgram(command);
-    if (result.exit_code == 0) return;
-    if (tries == 0 ||
-        result.err.find("accurate CPU usage") == std::string::npos) {
-      throw std::runtime_error(fmt::format("{}\n{}{}", fmt::join(command, " "),
-                                           result.out, result.err));
-    }
-  }
+  RunTool(command);
 }
 
 std::string ContainerName(Container container) {
