@@ -10,7 +10,7 @@
 
 namespace pellucid {
 FileDevice::FileDevice(std::filesystem::path file, int fd)
-    : file_(std::move(file)), fd_(fd) {}
+    : file_(std::move(file)), fd_(fd), drop_behind_(fd) {}
 
 FileDevice::~FileDevice() { close(fd_); }
 
@@ -33,6 +33,7 @@ bool FileDevice::keeps_access_time() const { return KeepsAccessTime(fd_); }
 
 void FileDevice::Read(uint64_t offset, std::span<std::byte> out) {
   ReadFromHostFile(fd_, file_, offset, out);
+  drop_behind_.NoteRead(offset, out.size());
 }
 
 Extent FileDevice::ExtentAt(uint64_t offset, uint64_t max_length) {

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "engine/block_device.h"
+#include "engine/drop_behind.h"
 
 namespace pellucid {
 
@@ -41,6 +42,7 @@ class FileDevice : public BlockDevice {
 
   const std::filesystem::path file_;
   const int fd_;
+  DropBehind drop_behind_;
   struct stat stat_ = {};
   uint64_t size_ = 0;
 };

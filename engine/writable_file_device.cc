@@ -23,7 +23,7 @@ constexpr size_t kZerosAtOnce = 64 << 10;
 }  // namespace
 
 WritableFileDevice::WritableFileDevice(std::filesystem::path file, int fd)
-    : file_(std::move(file)), fd_(fd) {}
+    : file_(std::move(file)), fd_(fd), drop_behind_(fd) {}
 
 WritableFileDevice::~WritableFileDevice() { close(fd_); }
 
@@ -59,6 +59,7 @@ bool WritableFileDevice::keeps_access_time() const {
 
 void WritableFileDevice::Read(uint64_t offset, std::span<std::byte> out) {
   ReadFromHostFile(fd_, file_, offset, out);
+  drop_behind_.NoteRead(offset, out.size());
 }
 
 Extent WritableFileDevice::ExtentAt(uint64_t offset, uint64_t max_length) {

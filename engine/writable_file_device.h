@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 
+#include "engine/drop_behind.h"
 #include "engine/writable_device.h"
 
 namespace pellucid {
@@ -54,6 +55,7 @@ class WritableFileDevice : public ResizableDevice {
 
   const std::filesystem::path file_;
   const int fd_;
+  DropBehind drop_behind_;
   struct stat stat_ = {};
   std::atomic<uint64_t> size_ = 0;
   // Held while the host flushes: it tells each failure to one caller only, and
