@@ -115,6 +115,11 @@ TEST_F(UnmountTest, LazyUnmountOfAServerThatDoesNotAnswerPromisesNothing) {
 TEST_F(UnmountTest, ServerThatDoesNotAnswerIsNotWaitedFor) {
   ASSERT_NO_FATAL_FAILURE(MountSmallDevice(MountpointKind::kFile));
   kill(server(), SIGSTOP);
+  // Not before all of its threads have stopped: one that has taken the question
+  // and does not answer it keeps whoever asks, and so the mount, busy.
+  int status = 0;
+  ASSERT_EQ(waitpid(server(), &status, WUNTRACED), server());
+  ASSERT_TRUE(WIFSTOPPED(status));
   EXPECT_THAT(
       ErrorOf<Error>([&] { Unmount(mountpoint(), UnmountMode::kWhenIdle); }),
       HasSubstr("unmounted, but cannot tell whether the serving process has "
