@@ -6,6 +6,7 @@ that a machine whose speed drifts is unfair to neither side.
 
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -51,6 +52,12 @@ def require(programs):
     if missing:
         cannot_run("these programs are needed and not there: " +
                    ", ".join(str(p) for p in missing))
+
+
+def clean_up_when_stopped():
+    """A signal that ends the program unwinds it, so that nothing is left."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 class Images:
