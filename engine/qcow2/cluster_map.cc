@@ -262,10 +262,7 @@ Mapping ClusterMap::DecodeCompressed(const Entry& entry,
                  "a compressed cluster cannot be in an external data "
                  "file");
   }
-  const unsigned offset_bits = CompressedOffsetBits(cluster_bits_);
-  const uint64_t descriptor = entry.descriptor & (kCompressed - 1);
-  const uint64_t offset = descriptor & ((uint64_t{1} << offset_bits) - 1);
-  const uint64_t sectors = (descriptor >> offset_bits) + 1;
+  const uint64_t offset = CompressedOffset(cluster_bits_, entry.descriptor);
   if (offset >= file_.size()) {
     CorruptEntry(entry, fmt::format("its compressed data begins behind the "
                                     "{}-byte file",
@@ -274,7 +271,7 @@ Mapping ClusterMap::DecodeCompressed(const Entry& entry,
   return {.kind = ClusterKind::kCompressed,
           .length = length,
           .host = {offset},
-          .compressed_size = sectors * 512 - offset % 512,
+          .compressed_size = CompressedBytes(cluster_bits_, entry.descriptor),
           .in_place = false};
 }
 

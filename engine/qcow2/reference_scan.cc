@@ -307,11 +307,8 @@ class Scanner {
                                  bitmap),
                      times);
     }
-    const uint64_t offset = CompressedOffset(header_, word);
-    const uint64_t sectors = ((word & (kCompressed - 1)) >>
-                              CompressedOffsetBits(header_.cluster_bits)) +
-                             1;
-    AddBytes(byte, offset, sectors * 512 - offset % 512, times, place);
+    AddBytes(byte, CompressedOffset(header_.cluster_bits, word),
+             CompressedBytes(header_.cluster_bits, word), times, place);
     NoteCompressed(byte);
   }
 

@@ -65,7 +65,7 @@ void SharedClusters::AddTable(BlockDevice& file, const Header& header,
                [&](uint64_t, std::span<const uint64_t> words) {
                  for (size_t i = 0; i < words.size(); i += step) {
                    if ((words[i] & kCompressed) != 0) {
-                     places_.push_back(CompressedOffset(header, words[i]));
+                     places_.push_back(CompressedOffset(header.cluster_bits, words[i]));
                    } else if (HasCluster(header, words[i])) {
                      places_.push_back(words[i] & kOffsetMask);
                    }

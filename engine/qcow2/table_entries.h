@@ -53,9 +53,18 @@ inline bool HasCluster(const Header& header, uint64_t descriptor) {
 constexpr unsigned CompressedOffsetBits(uint32_t cluster_bits) {
   return 62 - (cluster_bits - 8);
 }
-inline uint64_t CompressedOffset(const Header& header, uint64_t descriptor) {
+constexpr uint64_t CompressedOffset(uint32_t cluster_bits,
+                                    uint64_t descriptor) {
   return descriptor &
-         ((uint64_t{1} << CompressedOffsetBits(header.cluster_bits)) - 1);
+         ((uint64_t{1} << CompressedOffsetBits(cluster_bits)) - 1);
+}
+// The bytes from there to the end of the last sector, of which the data may
+// leave some.
+constexpr uint64_t CompressedBytes(uint32_t cluster_bits, uint64_t descriptor) {
+  const uint64_t sectors = ((descriptor & (kCompressed - 1)) >>
+                            CompressedOffsetBits(cluster_bits)) +
+                           1;
+  return sectors * 512 - CompressedOffset(cluster_bits, descriptor) % 512;
 }
 
 }  // namespace pellucid::qcow2

@@ -142,8 +142,7 @@ void MapWalk(benchmark::State& state) {
 }
 BENCHMARK(MapWalk)->ArgName("contiguous")->Arg(0)->Arg(1);
 
-// --- Cluster cache
-// ------------------------------------------------------------
+// --- Cluster cache ----------------------------------------------------------
 
 std::unique_ptr<ClusterCache> MakeCache() {
   return std::make_unique<ClusterCache>(std::make_unique<Sink>());
@@ -201,8 +200,7 @@ void CacheReadMiss(benchmark::State& state) {
 }
 BENCHMARK(CacheReadMiss)->ArgName("clean")->Arg(0)->Arg(1);
 
-// --- Compressed clusters
-// --------------------------------------------------------
+// --- Compressed clusters ----------------------------------------------------
 
 // Packs to about a third.
 Bytes Words() {
