@@ -116,9 +116,8 @@ class MadeByQemuTest : public EncryptedImageTest,
                     combination.QemuOptions("encrypt.")
               : "key-secret=s," + combination.QemuOptions("");
     return RunProgram(
-               {"env", "LD_PRELOAD=" PELLUCID_FAST_CPU_CLOCK, "qemu-img",
-                "convert", "-f", "raw", "-O", qcow2 ? "qcow2" : "luks",
-                "--object",
+               {"qemu-img", "convert", "-f", "raw", "-O",
+                qcow2 ? "qcow2" : "luks", "--object",
                 fmt::format("secret,id=s,file={}", (folder_ / "key").native()),
                 "-o", options, "source", "volume"},
                "", folder_.path())
@@ -186,11 +185,11 @@ class WrittenByQemuTest : public EncryptedImageTest,
   }
 
   bool QemuMakes(const Combination& combination) {
-    return RunProgram({"env", "LD_PRELOAD=" PELLUCID_FAST_CPU_CLOCK, "qemu-img",
-                       "create", "-q", "-f", "luks", "--object", Secret(), "-o",
-                       "key-secret=s," + combination.QemuOptions(""),
-                       "qemu.luks", "64K"},
-                      "", folder_.path())
+    return RunProgram(
+               {"qemu-img", "create", "-q", "-f", "luks", "--object", Secret(),
+                "-o", "key-secret=s," + combination.QemuOptions(""),
+                "qemu.luks", "64K"},
+               "", folder_.path())
                .exit_code == 0;
   }
 

@@ -1,7 +1,9 @@
 // Loaded into qemu-img by LD_PRELOAD: its own time runs a thousand times as
 // fast. Before it makes a keyslot, qemu-img measures for seconds how many
-// iterations take iter-time; so it is content after a few milliseconds, with
-// the least number of iterations. Nothing else of it changes.
+// iterations take iter-time, in ticks of the kernel's clock, and gives up if
+// none has passed ("Unable to get accurate CPU usage"). So it is content after
+// a few milliseconds, with the least number of iterations, and never gives up.
+// Nothing else of it changes.
 
 #include <sys/resource.h>
 #include <sys/syscall.h>
