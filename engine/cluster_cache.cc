@@ -97,9 +97,14 @@ void ClusterCache::Read(uint64_t offset, std::span<std::byte> out) {
 }
 
 Extent ClusterCache::ExtentAt(uint64_t offset, uint64_t max_length) {
-  const uint64_t end = offset + std::min(max_length, size_ - offset);
-  // Looked at before the device below, as in Read().
-  const DirtyPages::Range cached = pages_.FirstCached(offset, end);
+  const Extent below = below_->ExtentAt(offset, max_length);
+  // Data below is data whatever is cached of it, and most of it is not worth
+  // looking for here page by page.
+  if (!below.is_hole) return below;
+  // A hole counts only if the device below has it after the look at the cache,
+  // as in Read().
+  const DirtyPages::Range cached =
+      pages_.FirstCached(offset, offset + below.length);
   if (cached.begin == offset) {
     return {.length = cached.end - offset, .is_hole = false};
   }
