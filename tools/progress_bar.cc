@@ -72,7 +72,7 @@ std::string FormatProgress(Progress progress, uint64_t total,
 
 ProgressBar::ProgressBar(uint64_t total, bool quiet)
     : total_(total),
-      visible_(!quiet && isatty(STDERR_FILENO) != 0),
+      visible_(!quiet && CanRedraw(STDERR_FILENO)),
       begin_(std::chrono::steady_clock::now()) {}
 
 void ProgressBar::Show(Progress progress) {

@@ -19,7 +19,8 @@ std::string FormatProgress(Progress progress, uint64_t total,
                            unsigned columns);
 
 // A line on standard error that shows how far a copy, or other work that is
-// counted in bytes, has come; nothing if that is no terminal. Not synchronised.
+// counted in bytes, has come; nothing if that is no terminal, or a
+// dumb one. Not synchronised.
 class ProgressBar {
  public:
   ProgressBar(uint64_t total, bool quiet);

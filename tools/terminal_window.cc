@@ -58,9 +58,12 @@ unsigned TerminalColumns(int fd) {
   return size.ws_col;
 }
 
+bool CanRedraw(int fd) {
+  return isatty(fd) != 0 && Environment("TERM") != "dumb";
+}
+
 bool ShowsColour(int fd) {
-  return isatty(fd) != 0 && Environment("NO_COLOR").empty() &&
-         Environment("TERM") != "dumb";
+  return CanRedraw(fd) && Environment("NO_COLOR").empty();
 }
 
 std::string Wrapped(std::string_view text, unsigned columns) {

@@ -13,6 +13,9 @@ unsigned TerminalColumns(int fd);
 // the environment variable NO_COLOR is there and not empty (no-color.org).
 bool ShowsColour(int fd);
 
+// Can a line of `fd` be drawn anew? Only on a terminal that is not dumb.
+bool CanRedraw(int fd);
+
 // `text` with lines of at most `columns`, broken between words. What continues
 // a line begins where its value does ("name:   value"), or four columns further
 // in than the line. Words that are too long stay whole.

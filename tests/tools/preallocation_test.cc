@@ -40,7 +40,8 @@ TEST_F(PreallocationTest, EveryKindOfImageTakesItsSpaceAndReadsAsZeros) {
   ExpectFull(kKey + Words{"embedded.qcow2"}, "embedded.qcow2");
   const nlohmann::json qcow2 = Info({"embedded.qcow2"})["qcow2"];
   EXPECT_EQ(qcow2["allocated_clusters"], qcow2["total_clusters"]);
-  Run({"qemu-img", "check", "embedded.qcow2"});
+  Run({"qemu-img", "check", "--object", "secret,id=s,file=key", "--image-opts",
+       "driver=qcow2,encrypt.key-secret=s,file.filename=embedded.qcow2"});
 
   MustCreate(kFastArgon2 + kFull + Words{"--format", "raw", "volume", "8M"});
   ExpectFull(kKey + Words{"volume"}, "volume");
@@ -90,9 +91,10 @@ TEST_F(PreallocationTest, WhatFailsLeavesNothingBehind) {
 
 TEST_F(PreallocationTest, ProgressIsShownAndAnInterruptLeavesNothingBehind) {
   // Large enough to be still at work when the bar is there.
-  ProgramOnTerminal program(Words{PELLUCID_PROGRAM, "create"} + kFastPbkdf2 +
-                                kFull + Words{"new.qcow2", "64G"},
-                            folder_.path());
+  ProgramOnTerminal program(
+      Words{"env", "TERM=xterm", PELLUCID_PROGRAM, "create"} + kFastPbkdf2 +
+          kFull + Words{"new.qcow2", "64G"},
+      folder_.path());
   program.WaitFor("iB of 64 GiB, ");
   program.WaitFor(" left");
   program.Signal(SIGINT);

@@ -30,7 +30,8 @@ class QuietTest : public CreateTest {
 
   // What the terminal shows of `pellucid` with `words`.
   std::string OnTerminal(const Words& words) {
-    ProgramOnTerminal program(Words{PELLUCID_PROGRAM} + words, folder_.path());
+    ProgramOnTerminal program(
+        Words{"env", "TERM=xterm", PELLUCID_PROGRAM} + words, folder_.path());
     EXPECT_EQ(program.WaitForEnd(), 0) << program.screen();
     return program.screen();
   }
@@ -103,13 +104,19 @@ void MakeManyTables(const std::filesystem::path& path) {
 // With the rate and the time that is left; and the line is gone in the end.
 TEST_F(QuietTest, CheckShowsProgressOnATerminalOnly) {
   MakeManyTables(folder_ / "large.qcow2");
-  ProgramOnTerminal check({PELLUCID_PROGRAM, "check", "large.qcow2"},
-                          folder_.path());
+  ProgramOnTerminal check(
+      {"env", "TERM=xterm", PELLUCID_PROGRAM, "check", "large.qcow2"},
+      folder_.path());
   EXPECT_EQ(check.WaitForEnd(), 2);
   EXPECT_THAT(
       check.screen(),
       testing::ContainsRegex("\r +[0-9]+% .*[KMG]iB of .*iB/s, [-:0-9]+ left"));
   EXPECT_THAT(check.screen(), HasSubstr("\r\x1b[Kcorruption: "));
+  ProgramOnTerminal dumb(
+      {"env", "TERM=dumb", PELLUCID_PROGRAM, "check", "large.qcow2"},
+      folder_.path());
+  EXPECT_EQ(dumb.WaitForEnd(), 2);
+  EXPECT_THAT(dumb.screen(), StartsWith("corruption: "));
   ProgramOnTerminal quiet({PELLUCID_PROGRAM, "check", "--quiet", "large.qcow2"},
                           folder_.path());
   EXPECT_EQ(quiet.WaitForEnd(), 2);
