@@ -92,7 +92,7 @@ TEST_F(InfoCommandTest, TheBackingChainIsATree) {
 }
 
 TEST_F(InfoCommandTest, AllocationIsThatOfQemuImg) {
-  MakeImage("disk.qcow2");
+  MakeImage("disk.qcow2", "compat=1.1");
   const json theirs =
       json::parse(RunTool({"qemu-img", "check", "--output=json", "disk.qcow2"},
                           "", folder_.path()));
@@ -116,17 +116,22 @@ TEST_F(InfoCommandTest, CompressedClustersInAnEncryptedImageAreWarnedOf) {
   EXPECT_EQ(plain["warnings"], json::array());
   EXPECT_THAT(RunPellucid({"info", "compressed.qcow2"}).out,
               HasSubstr("compressed:  49 of them, with zlib\n"));
-  RunTool({"qemu-img", "convert", "-c", "-O", "qcow2", "--object",
-           "secret,id=s,data=x", "-o",
-           "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
-           "plain.qcow2", "both.qcow2"},
-          "", folder_.path());
+  // The first entry in use, with the compressed flag in place of the copied
+  // one.
+  Bytes image = ReadHostFile(MakeImage("both.qcow2"));
+  uint64_t entry =
+      LoadNumber(image, LoadNumber(image, 40, 8), 8) & 0x00ff'ffff'ffff'fe00;
+  while (LoadNumber(image, entry, 8) == 0) entry += 8;
+  StoreNumber(image, entry, 8, LoadNumber(image, entry, 8) ^ 3ULL << 62);
+  WriteHostFile(folder_ / "both.qcow2", image);
   const json warnings = Info({"both.qcow2"})["warnings"];
   ASSERT_EQ(warnings.size(), 1u);
-  EXPECT_EQ(warnings[0],
-            "49 compressed clusters lie in the encrypted image as plaintext");
+  EXPECT_THAT(
+      warnings[0].get<std::string>(),
+      testing::MatchesRegex("[1-9][0-9]* compressed clusters lie in the "
+                            "encrypted image as plaintext"));
   EXPECT_THAT(RunPellucid({"info", "both.qcow2"}).out,
-              HasSubstr("\n  warning:     49 compressed clusters lie"));
+              HasSubstr("\n  warning:     " + warnings[0].get<std::string>()));
 }
 
 TEST_F(InfoCommandTest, LegacyAesIsWarnedOf) {
@@ -151,9 +156,10 @@ TEST_F(InfoCommandTest, DamagedTablesAreNoError) {
   MakeImage("disk.qcow2", "compat=1.1");
   Bytes image = ReadHostFile(folder_ / "disk.qcow2");
   const uint64_t l1 = LoadNumber(image, 40, 8);
-  StoreNumber(image, l1, 8, uint64_t{1} << 50);
+  const uint64_t l2 = LoadNumber(image, l1, 8) & 0x00ff'ffff'ffff'fe00;
+  StoreNumber(image, l2, 8, uint64_t{1} << 50);
   WriteHostFile(folder_ / "disk.qcow2", image);
-  EXPECT_EQ(Info({"disk.qcow2"})["qcow2"]["allocated_clusters"], 0);
+  EXPECT_EQ(Info({"disk.qcow2"})["qcow2"]["allocated_clusters"], 50);
 }
 
 LuksInfo LuksWith(const KeyslotInfo& keyslot) {

@@ -46,8 +46,8 @@ fs::path PageOf(const std::string& subcommand) {
 std::vector<fs::path> AllPages() {
   std::vector<fs::path> pages = {
       fs::path(PELLUCID_MANUAL_PAGES) / "pellucid.1",
-      fs::path(__FILE__).parent_path().parent_path().parent_path() /
-          "packaging" / "mount.pellucid.8"};
+      fs::path(PELLUCID_TEST_IMAGES).parent_path().parent_path() / "packaging" /
+          "mount.pellucid.8"};
   for (const std::string& name : Subcommands()) pages.push_back(PageOf(name));
   return pages;
 }
