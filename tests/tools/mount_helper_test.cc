@@ -170,9 +170,10 @@ TEST_F(MountHelperTest, ALineOfFstabIsEnough) {
 }
 
 TEST_F(MountHelperTest, ADetachedHeaderAndTheCacheAreOptionsOfTheLine) {
-  const ProgramResult created = RunPellucid(
-      {"create", "--quiet", "--format=raw", "--pbkdf2-iterations=1000",
-       "--detached-header=a,header", "--key-file=key", "payload", "1M"});
+  const ProgramResult created =
+      RunPellucid({"create", "--quiet", "--format=raw", "--kdf=pbkdf2",
+                   "--pbkdf2-iterations=1000", "--detached-header=a,header",
+                   "--key-file=key", "payload", "1M"});
   ASSERT_EQ(created.exit_code, 0) << created.err;
   const ProgramResult result = RunMounting(
       fmt::format("{} {} pellucid "
