@@ -45,7 +45,7 @@ TEST(Version, ManualPagesNameNoOther) {
       EXPECT_EQ(match.str(), NameAndVersion()) << file.path();
     }
   }
-  EXPECT_GE(pages, 2U);
+  EXPECT_GE(pages, 1U);
 }
 
 }  // namespace
