@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -46,6 +47,8 @@ struct MountOptions {
   // Of a mount that can be written: the kernel gathers small writes in its page
   // cache, and sends them later or with the next fsync or close. Not of `-o`.
   bool kernel_writeback = true;
+  // Unmount when nobody has used the mount for that long. Not of `-o`.
+  std::optional<std::chrono::milliseconds> idle_timeout;
 };
 
 // Parses the values of every -o, each a list separated by commas; a backslash

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <exception>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -20,6 +21,7 @@
 #include "engine/io_error.h"
 #include "fuse/end_report.h"
 #include "fuse/file_times.h"
+#include "fuse/idle_unmount.h"
 #include "fuse/init_reply.h"
 #include "fuse/inode_keeper.h"
 #include "fuse/kernel_limits.h"
@@ -213,19 +215,29 @@ void MountSession::Run(const std::function<void()>& on_ready) {
   session.Mount(mountpoint_, options_);
   RaiseKernelLimits(mountpoint_);
   if (is_writable) session.ExpectWrites();
+  std::optional<IdleUnmount> idle_unmount;
+  if (options_.idle_timeout) {
+    idle_unmount.emplace(mount, is_writable, filesystem.activity(),
+                         *options_.idle_timeout, log_);
+  }
+  const auto on_mounted = [&] {
+    if (idle_unmount) idle_unmount->Start();
+    on_ready();
+  };
   std::exception_ptr failure;  // Of the keeper's thread, which ends with it.
   if (is_writable) {
-    keeper.Start(on_ready, [&](std::exception_ptr reason) {
+    keeper.Start(on_mounted, [&](std::exception_ptr reason) {
       failure = std::move(reason);
       Stop();
     });
   } else {
-    filesystem.set_on_ready(on_ready);
+    filesystem.set_on_ready(on_mounted);
   }
   int result = 0;
   {
     const StopWatch watch(signals, stop_fd_, [&] {
       filesystem.Abandon();
+      if (idle_unmount) idle_unmount->Stop();
       if (is_writable) {
         keeper.Stop();
         PrepareEnd(mount, filesystem);
@@ -238,9 +250,15 @@ void MountSession::Run(const std::function<void()>& on_ready) {
   }
   session.Unmount();
   keeper.Stop();
+  if (idle_unmount) idle_unmount->Stop();
   if (is_writable) FlushDevice(filesystem.lost_pages_errno(), end_report);
   if (failure) std::rethrow_exception(failure);
-  if (result < 0) ThrowIoError(-result, kFuseDevice);
+  // Not ENODEV, which libfuse knows as the end, if a thread was just taking
+  // over a request: the last close of a mount that was detached is followed by
+  // one.
+  if (result < 0 && result != -ECONNABORTED) {
+    ThrowIoError(-result, kFuseDevice);
+  }
 }
 
 void MountSession::PrepareEnd(OwnMount& mount,

@@ -28,25 +28,34 @@ void Guard(fuse_req_t request, const char* name, uint64_t offset, uint64_t size,
   }
 }
 
+// The same for a request that comes without an open file, and so may be all
+// that shows that somebody uses the mount.
+template <typename Answer>
+void GuardAndNote(fuse_req_t request, const char* name,
+                  const Answer& answer) noexcept {
+  FilesystemOf(request).activity().NoteRequest();
+  Guard(request, name, 0, 0, answer);
+}
+
 void Init(void* filesystem, fuse_conn_info* connection) {
   static_cast<PlaintextFilesystem*>(filesystem)->Init(*connection);
 }
 
 void Lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
-  Guard(request, "lookup", 0, 0, [&](PlaintextFilesystem& filesystem) {
+  GuardAndNote(request, "lookup", [&](PlaintextFilesystem& filesystem) {
     filesystem.Lookup(request, parent, name);
   });
 }
 
 void GetAttr(fuse_req_t request, fuse_ino_t inode, fuse_file_info* file) {
-  Guard(request, "getattr", 0, 0, [&](PlaintextFilesystem& filesystem) {
+  GuardAndNote(request, "getattr", [&](PlaintextFilesystem& filesystem) {
     filesystem.GetAttr(request, inode, file);
   });
 }
 
 void SetAttr(fuse_req_t request, fuse_ino_t inode, struct stat* wanted,
              int which, fuse_file_info*) {
-  Guard(request, "setattr", 0, 0, [&](PlaintextFilesystem& filesystem) {
+  GuardAndNote(request, "setattr", [&](PlaintextFilesystem& filesystem) {
     filesystem.SetAttr(request, inode, *wanted, which);
   });
 }
@@ -113,33 +122,34 @@ void Seek(fuse_req_t request, fuse_ino_t, off_t offset, int whence,
 }
 
 void OpenDir(fuse_req_t request, fuse_ino_t, fuse_file_info* file) {
-  Guard(request, "opendir", 0, 0, [&](PlaintextFilesystem& filesystem) {
+  GuardAndNote(request, "opendir", [&](PlaintextFilesystem& filesystem) {
     filesystem.OpenDir(request, *file);
   });
 }
 
 void ReadDir(fuse_req_t request, fuse_ino_t, size_t size, off_t offset,
              fuse_file_info*) {
-  Guard(request, "readdir", 0, 0, [&](PlaintextFilesystem& filesystem) {
+  GuardAndNote(request, "readdir", [&](PlaintextFilesystem& filesystem) {
     filesystem.ReadDir(request, size, offset, /*with_stat=*/false);
   });
 }
 
 void ReadDirPlus(fuse_req_t request, fuse_ino_t, size_t size, off_t offset,
                  fuse_file_info*) {
-  Guard(request, "readdir", 0, 0, [&](PlaintextFilesystem& filesystem) {
+  GuardAndNote(request, "readdir", [&](PlaintextFilesystem& filesystem) {
     filesystem.ReadDir(request, size, offset, /*with_stat=*/true);
   });
 }
 
 void StatFs(fuse_req_t request, fuse_ino_t) {
-  Guard(request, "statfs", 0, 0,
-        [&](PlaintextFilesystem& filesystem) { filesystem.StatFs(request); });
+  GuardAndNote(request, "statfs", [&](PlaintextFilesystem& filesystem) {
+    filesystem.StatFs(request);
+  });
 }
 
 void GetXattr(fuse_req_t request, fuse_ino_t inode, const char* name,
               size_t size) {
-  Guard(request, "getxattr", 0, 0, [&](PlaintextFilesystem& filesystem) {
+  GuardAndNote(request, "getxattr", [&](PlaintextFilesystem& filesystem) {
     filesystem.GetXattr(request, inode, name, size);
   });
 }

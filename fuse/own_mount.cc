@@ -87,16 +87,18 @@ bool OwnMount::WriteBackPages() {
                              SYNC_FILE_RANGE_WAIT_AFTER) == 0;
 }
 
+bool OwnMount::IsReachable() const {
+  // Closed again at once: it would keep the mount busy.
+  return Descriptor(OpenFile(O_PATH)).is_open();
+}
+
 bool OwnMount::Sync() {
   const Descriptor fd(OpenFile(O_RDONLY));
   return fd.is_open() && fsync(fd.get()) == 0;
 }
 
 OwnMount::UnmountResult OwnMount::UnmountIfIdle() {
-  // Closed again at once: it would keep the mount busy.
-  if (!Descriptor(OpenFile(O_PATH)).is_open()) {
-    return UnmountResult::kUnreachable;
-  }
+  if (!IsReachable()) return UnmountResult::kUnreachable;
   return UnmountUnlessBusy(mountpoint_.path) ? UnmountResult::kDone
                                              : UnmountResult::kBusy;
 }

@@ -35,7 +35,10 @@ class OwnMount {
   // ask for it that the kernel holds the lock for. False if that fails.
   bool WriteBackPages();
 
-  // fsync(2). False if that fails.
+  // False if it was detached, or something is mounted over it.
+  bool IsReachable() const;
+
+  // fsync(2). False if that fails; errno tells why.
   bool Sync();
 
   enum class UnmountResult { kDone, kBusy, kUnreachable };

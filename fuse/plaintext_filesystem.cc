@@ -216,13 +216,17 @@ void PlaintextFilesystem::Open(fuse_req_t request, fuse_ino_t inode,
   file.noflush = is_for_writing ? 0 : 1;
   file.fh = is_for_writing ? kWriterHandle : kReaderHandle;
   if (is_for_writing) ++writers_;
+  activity_.NoteOpen();
+  if (fuse_reply_open(request, &file) == 0) return;
   // If nobody is there to take the file there will be no RELEASE either.
-  if (fuse_reply_open(request, &file) != 0 && is_for_writing) --writers_;
+  if (is_for_writing) --writers_;
+  activity_.NoteClose();
 }
 
 void PlaintextFilesystem::Release(fuse_req_t request,
                                   const fuse_file_info& file) {
   if (file.fh == kWriterHandle) --writers_;
+  activity_.NoteClose();
   fuse_reply_err(request, 0);
   // The kernel leaves out the FLUSH of a close that reports an error of its
   // own, and a mapping may have changed the file since.

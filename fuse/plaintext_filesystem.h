@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "engine/writable_device.h"
+#include "fuse/activity.h"
 #include "fuse/allocation_count.h"
 #include "fuse/error_log.h"
 #include "fuse/file_times.h"
@@ -70,6 +71,9 @@ class PlaintextFilesystem {
   // them, since the last FSYNC; or 0. Whoever calls fsync after such a failure
   // is told of it by the kernel.
   int lost_pages_errno() const { return lost_pages_errno_; }
+
+  // Who has used the mount, and when.
+  Activity& activity() { return activity_; }
 
   // Makes requests that take long give up.
   void Abandon() { abandoned_ = true; }
@@ -166,6 +170,7 @@ class PlaintextFilesystem {
   std::atomic<bool> abandoned_ = false;
   std::atomic<int> lost_pages_errno_ = 0;
   AllocationCount blocks_;
+  Activity activity_;
 };
 
 }  // namespace pellucid::fuse

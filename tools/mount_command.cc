@@ -16,6 +16,7 @@
 #include "fuse/mountpoint.h"
 #include "tools/cache_arguments.h"
 #include "tools/command_line.h"
+#include "tools/duration.h"
 #include "tools/mount_access.h"
 #include "tools/mount_helper.h"
 #include "tools/open_arguments.h"
@@ -41,6 +42,24 @@ const CommandSyntax kSyntax = {
     .operands = {"IMAGE", "MOUNTPOINT"},
     .common_options = {"read-only", "key-file", "header", "options",
                        "foreground"},
+};
+
+// The options that may also stand in fstab.
+struct MountArguments {
+  OpenArguments open;
+  CacheArguments cache;
+  std::string idle_timeout;
+
+  // Adds the options to `options`, which keeps pointers into this object.
+  void AddTo(po::options_description& options) {
+    open.AddTo(options);
+    cache.AddTo(options);
+    options.add_options()  //
+        ("idle-timeout", po::value(&idle_timeout)->value_name("TIME"),
+         "unmount when nobody has used the mount for TIME: 90 or 90s "
+         "(seconds), "
+         "15m, 2h, 1d");
+  }
 };
 
 // Says where the image is, whatever folder the reader of the mount table is in.
@@ -78,7 +97,7 @@ fuse::MountedDevice MakeMountedDevice(OpenedImage& image,
 }  // namespace
 
 int RunMountCommand(const std::vector<std::string>& words) {
-  OpenArguments arguments;
+  MountArguments arguments;
   bool foreground = false;
   std::vector<std::string> mount_option_lists;
   po::options_description options;
@@ -88,24 +107,26 @@ int RunMountCommand(const std::vector<std::string>& words) {
       ("foreground,f", po::bool_switch(&foreground),
        "do not return before the unmount; messages go to standard error");
   arguments.AddTo(options);
-  CacheArguments cache_arguments;
-  cache_arguments.AddTo(options);
   const auto operands = ParseCommandLine(kSyntax, options, words);
   if (!operands) return 0;
 
-  OpenOptions open_options = arguments.ToOpenOptions();
+  OpenOptions open_options = arguments.open.ToOpenOptions();
   open_options.image = (*operands)[0];
   fuse::MountOptions mount_options =
       fuse::ParseMountOptions(mount_option_lists);
-  const WantedAccess access =
-      DecideAccess(open_options, arguments.read_only(), mount_options.access);
-  const CacheOptions cache = cache_arguments.ToCacheOptions();
+  const WantedAccess access = DecideAccess(
+      open_options, arguments.open.read_only(), mount_options.access);
+  const CacheOptions cache = arguments.cache.ToCacheOptions();
   mount_options.kernel_writeback = cache.mode == CacheMode::kWriteback;
   mount_options.image_may_change = open_options.force_share;
+  if (!arguments.idle_timeout.empty()) {
+    mount_options.idle_timeout =
+        ParseDuration("idle-timeout", arguments.idle_timeout);
+  }
   if (mount_options.fsname.empty()) {
     mount_options.fsname = SourceName(open_options.image);
   }
-  auto passphrases = arguments.MakePassphraseSource(open_options);
+  auto passphrases = arguments.open.MakePassphraseSource(open_options);
   // Before the passphrase is asked for: it would have been typed in vain.
   const fuse::Mountpoint mountpoint =
       fuse::CheckMountpoint((*operands)[1], NamedFiles(open_options));
@@ -127,11 +148,9 @@ int RunMountCommand(const std::vector<std::string>& words) {
 }
 
 int RunMountHelper(const std::vector<std::string>& words) {
-  OpenArguments open_arguments;
-  CacheArguments cache_arguments;
+  MountArguments arguments;
   po::options_description table;
-  open_arguments.AddTo(table);
-  cache_arguments.AddTo(table);
+  arguments.AddTo(table);
   const auto translated = WordsOfMountHelper(words, table);
   return translated ? RunMountCommand(*translated) : 0;
 }

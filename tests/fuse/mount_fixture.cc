@@ -132,6 +132,7 @@ bool MountTest::TryMount(MountedDevice device, MountpointKind kind,
     if (before_mount_) before_mount_();
     MountOptions mount_options = ParseMountOptions({options});
     mount_options.kernel_writeback = kernel_writeback_;
+    mount_options.idle_timeout = idle_timeout_;
     MountSession session(std::move(device), image_,
                          CheckMountpoint(mountpoint(), {folder() / "image"}),
                          mount_options, LogTarget::kStandardError);

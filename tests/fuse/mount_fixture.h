@@ -5,8 +5,10 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#include <chrono>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -92,6 +94,10 @@ class MountTest : public ::testing::Test {
   }
   // Whether writable mounts use the kernel's writeback cache.
   void set_kernel_writeback(bool is_on) { kernel_writeback_ = is_on; }
+  // Without it, mounts stay until somebody ends them.
+  void set_idle_timeout(std::chrono::milliseconds timeout) {
+    idle_timeout_ = timeout;
+  }
 
  private:
   TemporaryFolder folder_;
@@ -99,6 +105,7 @@ class MountTest : public ::testing::Test {
   MountpointKind kind_ = MountpointKind::kFile;
   std::function<void()> before_mount_;
   bool kernel_writeback_ = true;
+  std::optional<std::chrono::milliseconds> idle_timeout_;
   pid_t server_ = -1;
 };
 

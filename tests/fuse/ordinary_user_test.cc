@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -153,6 +154,14 @@ TEST_F(OrdinaryUserTest, RootUnmountsAndWaitsToo) {
          WEXITED | WNOHANG | WNOWAIT);
   EXPECT_EQ(info.si_pid, server());
   EXPECT_EQ(AwaitServer(), 0) << Log();
+}
+
+TEST_F(OrdinaryUserTest, WhatNobodyUsesGoesByItself) {
+  set_idle_timeout(std::chrono::milliseconds(300));
+  ASSERT_NO_FATAL_FAILURE(MountSmallDevice(MountpointKind::kDirectory));
+  EXPECT_EQ(AwaitServer(), 0) << Log();
+  EXPECT_FALSE(IsMounted(mountpoint()));
+  EXPECT_EQ(Log(), "");
 }
 
 TEST_F(OrdinaryUserTest, RefusedAllowOtherNamesTheSettingThatIsMissing) {

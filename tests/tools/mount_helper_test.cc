@@ -15,7 +15,6 @@
 #include "tests/engine/host_files_fixture.h"
 #include "tests/engine/programs_fixture.h"
 #include "tests/tools/encrypted_image_fixture.h"
-#include "tools/cache_arguments.h"
 #include "tools/open_arguments.h"
 
 namespace pellucid {
@@ -79,16 +78,17 @@ TEST(MountHelper, ItsManualPageHasTheOptionsOfMount) {
       std::filesystem::path(PELLUCID_TEST_IMAGES).parent_path().parent_path() /
       "packaging" / "mount.pellucid.8");
   page.erase(std::remove(page.begin(), page.end(), '\\'), page.end());
-  cli::OpenArguments open;
-  cli::CacheArguments cache;
-  po::options_description table;
-  open.AddTo(table);
-  cache.AddTo(table);
-  for (const auto& option : table.options()) {
-    EXPECT_TRUE(std::regex_search(
-        page, std::regex("[. ]" + option->long_name() + "( ,|= )")))
-        << option->long_name();
+  const std::string help =
+      RunProgram({PELLUCID_PROGRAM, "mount", "--help"}).out;
+  const std::regex long_option("\n  --([a-z][a-z-]*)");
+  size_t options = 0;
+  for (std::sregex_iterator match(help.begin(), help.end(), long_option), end;
+       match != end; ++match, ++options) {
+    const std::string name = (*match)[1];
+    EXPECT_TRUE(std::regex_search(page, std::regex("[. ]" + name + "( ,|= )")))
+        << name;
   }
+  EXPECT_GE(options, 19U);
 }
 
 TEST(MountHelper, IsInstalledWithTheProgram) {
@@ -127,6 +127,16 @@ class MountHelperTest : public EncryptedImageTest {
 
   std::string Path(const std::string& name) { return folder_ / name; }
 
+  // Runs it as somebody who is not root, with a /dev/fuse that is everybody's.
+  static std::string AsNobody(const std::string& script) {
+    return fmt::format(
+        "mknod --mode=666 fuse c 10 229\nmount --bind fuse /dev/fuse\n"
+        "rm fuse\nchown nobody . mnt disk.qcow2\n"
+        "setpriv --reuid=nobody --regid=nogroup --clear-groups sh -e <<'END'\n"
+        "{}\nEND\n",
+        script);
+  }
+
   static constexpr const char* kLook =
       "grep ' '$PWD/mnt' ' /proc/mounts\n"
       "dd if=mnt/disk bs=1M skip=10 count=3 status=none | tr -d Z | wc -c\n";
@@ -155,6 +165,69 @@ TEST_F(MountHelperTest, ALineOfFstabIsEnough) {
   // `user` implies these.
   EXPECT_THAT(result.out, HasSubstr(" fuse.pellucid ro,nosuid,nodev,noexec"));
   EXPECT_THAT(result.out, testing::EndsWith(kSeen));
+}
+
+TEST_F(MountHelperTest, ADetachedHeaderAndTheCacheAreOptionsOfTheLine) {
+  const ProgramResult created =
+      RunPellucid({"create", "--quiet", "--format=raw", "--kdf=pbkdf2",
+                   "--pbkdf2-iterations=1000", "--detached-header=a,header",
+                   "--key-file=key", "payload", "1M"});
+  ASSERT_EQ(created.exit_code, 0) << created.err;
+  const ProgramResult result = RunMounting(
+      fmt::format("{} {} pellucid "
+                  "noauto,_netdev,header={},key-file={},cache=writethrough 0 0",
+                  Path("payload"), Path("mnt"), Path("a\\134,header"),
+                  Path("key")),
+      fmt::format("mount {0}\necho written > mnt/disk\n{1} umount mnt\n"
+                  "mount {0}\nhead -n 1 mnt/disk\n{1} umount mnt",
+                  Path("mnt"), PELLUCID_PROGRAM));
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out, "written\n");
+}
+
+TEST_F(MountHelperTest, AnIdleMountOfFstabGoesByItself) {
+  const ProgramResult result = RunMounting(
+      fmt::format("{} {} pellucid idle-timeout=1s,key-file={} 0 0",
+                  Path("disk.qcow2"), Path("mnt"), Path("key")),
+      fmt::format("mount {}\n{}for i in $(seq 100); do\n"
+                  "mountpoint -q mnt || exit 0\nsleep 0.2\ndone\nexit 1",
+                  Path("mnt"), kLook));
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, testing::EndsWith(kSeen));
+}
+
+TEST_F(MountHelperTest, ALineForUsersLetsThemMountAndUnmount) {
+  const std::string line =
+      fmt::format("{} {} pellucid noauto,user,key-file={} 0 0",
+                  Path("disk.qcow2"), Path("mnt"), Path("key"));
+  const ProgramResult result =
+      RunMounting(line, AsNobody(fmt::format("mount {0}\n{1}umount {0}\n"
+                                             "! mountpoint -q mnt",
+                                             Path("mnt"), kLook)));
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr(" fuse.pellucid rw,nosuid,nodev,noexec"));
+  EXPECT_THAT(result.out, testing::EndsWith(kSeen));
+}
+
+TEST_F(MountHelperTest, UsersMayLetOthersInIfFuseConfSaysSo) {
+  const auto mount = [&](const std::string& configuration) {
+    WriteHostFile(folder_ / "fuse.conf", configuration);
+    return RunMounting(
+        "", "mount --bind fuse.conf /etc/fuse.conf\n" +
+                AsNobody(fmt::format(
+                    "{0} mount -o allow_other --key-file key disk.qcow2 mnt\n"
+                    "grep fuse.pellucid /proc/mounts\n{0} umount mnt",
+                    PELLUCID_PROGRAM)));
+  };
+  const ProgramResult refused = mount("#user_allow_other\n");
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.err,
+              HasSubstr("for -o allow_other the line user_allow_other must "
+                        "stand in /etc/fuse.conf"));
+  EXPECT_EQ(refused.out, "");
+  const ProgramResult allowed = mount("user_allow_other\n");
+  EXPECT_EQ(allowed.exit_code, 0) << allowed.err;
+  EXPECT_THAT(allowed.out, HasSubstr(",allow_other"));
 }
 
 TEST_F(MountHelperTest, FailuresReachMount) {
