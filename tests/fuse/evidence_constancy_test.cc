@@ -95,7 +95,7 @@ TEST_F(EvidenceConstancyTest, CommandsThatReadChangeNothing) {
   ExpectUnchangedBy({"export", "--key-file", "key", "--unallocated", "--list",
                      folder() / "list", image(), folder() / "unallocated"});
   ExpectUnchangedBy(
-      {"header", "backup", image(), folder() / "header backup"});
+      {"header", "backup", image(), folder() / "header.backup"});
 }
 
 TEST_F(EvidenceConstancyTest, AMountWhoseViewsAreReadChangesNothing) {
