@@ -88,7 +88,8 @@ std::string LabelOf(std::span<const std::byte> entry) {
 
 // One copy of a GPT: a header and the entries that it speaks of.
 struct Copy {
-  uint64_t alternate_lba = 0;
+  bool has_signature = false;
+  uint64_t alternate_lba = 0;  // If the header is right, whatever the entries.
   uint64_t sector_size = 0;
   uint32_t entry_size = 0;
   std::vector<std::byte> entries;  // Empty if `problem` is not.
@@ -134,8 +135,7 @@ class Reader {
     Copy copy;
     for (const uint64_t sector_size : kSectorSizes) {
       copy = ReadCopy(1, sector_size);
-      // A header that can tell where its backup is decides.
-      if (copy.problem.empty() || copy.alternate_lba != 0) break;
+      if (copy.has_signature) break;
     }
     return copy;
   }
@@ -158,7 +158,6 @@ class Reader {
     return backup;
   }
 
-  // Sets `alternate_lba` if the header is right, whatever the entries are.
   Copy ReadCopy(uint64_t lba, uint64_t sector_size) {
     Copy copy;
     copy.sector_size = sector_size;
@@ -175,6 +174,7 @@ class Reader {
                             std::as_bytes(std::span(kSignature)))) {
       return fail("has no signature");
     }
+    copy.has_signature = true;
     const auto size = LoadLittleEndian<uint32_t>(header, kHeaderSize);
     if (size < kLeastHeaderSize || size > sector_size) {
       return fail(fmt::format("has header_size {}", size));

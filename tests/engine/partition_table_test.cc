@@ -412,7 +412,8 @@ TEST_P(SfdiskTest, IsReadAsItSays) {
          partition.at("start").get<uint64_t>(), partition.at("size")});
     labels.push_back(partition.value("name", ""));
   }
-  const auto device = FileDevice::Open(image);
+  const auto device = 
+      FileDevice::Open(image, FileDevice::Sharing::kExclusive);
   const auto table = ReadPartitionTable(*device);
   ASSERT_TRUE(table);
   EXPECT_EQ(AllWarnings(*table), "");

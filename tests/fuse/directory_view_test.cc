@@ -265,7 +265,7 @@ TEST_F(DirectoryViewTest, GptPartitionsOfTheDiskAndOfItsSnapshots) {
       EXPECT_EQ(Tool({"fsstat", view}), Tool({"fsstat", "-o", offset, raw}));
       const std::string files = Tool({"fls", "-r", "-p", view});
       EXPECT_EQ(files, Tool({"fls", "-r", "-p", "-o", offset, raw}));
-      if (number != 1) EXPECT_THAT(files, HasSubstr("evidence"));
+      EXPECT_EQ(files.find("evidence") != std::string::npos, number != 1);
     }
     const uint64_t seed = name[0] == 'a' ? 3 : 1;
     const Bytes evidence = Noise(1 << 20, seed);
