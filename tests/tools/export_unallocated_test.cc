@@ -33,9 +33,10 @@ class ExportUnallocatedTest : public EncryptedImageTest {
     program.insert(program.end(),
                    {"--object", "secret,id=s,file=" + KeyFile(), "--image-opts"});
     program.insert(program.end(), what.begin(), what.end());
+    // Otherwise qemu-img makes a hole of what it frees.
     program.push_back(
         "driver=qcow2,file.filename=disk.qcow2,encrypt.format=luks,"
-        "encrypt.key-secret=s");
+        "encrypt.key-secret=s,pass-discard-snapshot=off");
     Tool(program);
   }
   // Data is written, kept by a snapshot, overwritten, and the snapshot deleted.
