@@ -13,13 +13,14 @@
 #include <cerrno>
 #include <chrono>
 #include <fstream>
+#include <memory>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
-#include "fuse/mount_table.h"
+#include "tests/engine/memory_device.h"
 #include "tests/fuse/program_fixture.h"
 
 namespace pellucid::fuse {
@@ -456,6 +457,42 @@ TEST_F(DirectoryViewTest, ManySnapshotsShareOneCache) {
   // A cache of its own would be 8 MiB for each.
   EXPECT_LT(PeakKiB(pid), with_one + 16 * 1024);
   Unmount();
+}
+
+class DamagedTableTest : public MountTest {
+ protected:
+  // A disk whose first sector says that there is a GPT, which there is not.
+  static std::unique_ptr<MemoryDevice> MakeDisk() {
+    Bytes bytes(kMiB);
+    bytes[450] = std::byte{0xee};
+    bytes[454] = bytes[458] = std::byte{1};
+    bytes[510] = std::byte{0x55};
+    bytes[511] = std::byte{0xaa};
+    return std::make_unique<MemoryDevice>(std::move(bytes));
+  }
+};
+
+TEST_F(DamagedTableTest, AnEmptyFolderAndTheLogTellOfIt) {
+  Mount(MakeDisk(), MountpointKind::kDirectory);
+  EXPECT_THAT(Names(mountpoint()), ElementsAre("disk", "partitions"));
+  EXPECT_THAT(Names(mountpoint() / "partitions"), IsEmpty());
+  EXPECT_THAT(Log(), HasSubstr("partition table of disk"));
+  EXPECT_THAT(Log(), HasSubstr("neither copy can be used"));
+  EXPECT_EQ(EndByUnmount(), 0);
+}
+
+TEST_F(DamagedTableTest, OneThatCannotBeReadHidesNothingElse) {
+  auto disk = MakeDisk();
+  disk->FailReads(0, 512);
+  Mount(std::move(disk), MountpointKind::kDirectory);
+  EXPECT_THAT(Names(mountpoint()), ElementsAre("disk"));
+  struct stat status = {};
+  EXPECT_EQ(stat((mountpoint() / "partitions").c_str(), &status), -1);
+  EXPECT_EQ(errno, EIO);
+  EXPECT_THAT(Log(), HasSubstr("reading the partition table of disk"));
+  EXPECT_EQ(StatusOf(mountpoint() / "disk").st_size,
+            static_cast<off_t>(kMiB));
+  EXPECT_EQ(EndByUnmount(), 0);
 }
 
 }  // namespace
