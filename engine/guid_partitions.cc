@@ -112,14 +112,16 @@ class Reader {
     if (!protective_end) return std::nullopt;
     const Copy backup = FindBackup(first, *protective_end);
     if (backup.problem.empty()) {
-      Warn(fmt::format("the first copy of the GPT cannot be used ({}); its "
-                       "backup is",
-                       first.problem));
+      Warn(
+          fmt::format("the first copy of the GPT cannot be used ({}); its "
+                      "backup is",
+                      first.problem));
       AddPartitions(backup);
     } else {
-      Warn(fmt::format("the MBR says that there is a GPT, but neither copy can "
-                       "be used: {}; {}",
-                       first.problem, backup.problem));
+      Warn(
+          fmt::format("the MBR says that there is a GPT, but neither copy can "
+                      "be used: {}; {}",
+                      first.problem, backup.problem));
     }
     return std::move(table_);
   }
@@ -154,7 +156,9 @@ class Reader {
         if (backup.problem.empty()) return backup;
       }
     }
-    if (backup.problem.empty()) backup.problem = "there is no room for a backup";
+    if (backup.problem.empty()) {
+      backup.problem = "there is no room for a backup";
+    }
     return backup;
   }
 

@@ -52,11 +52,11 @@ luks::LuksDevice& OpenLuksVolume(AssembledLayers& content,
   std::unique_ptr<luks::LuksDevice> volume;
   const bool is_writable = payload.writable != nullptr;
   if (is_writable) {
-    volume = std::make_unique<luks::LuksDevice>(
-        payload.TakeWritable(), located.header, key.bytes());
+    volume = std::make_unique<luks::LuksDevice>(payload.TakeWritable(),
+                                                located.header, key.bytes());
   } else {
-    volume = std::make_unique<luks::LuksDevice>(
-        std::move(payload.device), located.header, key.bytes());
+    volume = std::make_unique<luks::LuksDevice>(std::move(payload.device),
+                                                located.header, key.bytes());
   }
   luks::LuksDevice& device = *volume;
   content = is_writable ? AssembledLayers::Writable(std::move(volume))
@@ -137,8 +137,8 @@ OpenedImage OpenImage(const OpenOptions& options,
                                    image, luks::Place::kInPlace);
   }
   if (located) {
-    luks::LuksDevice& device = OpenLuksVolume(
-        content, image, *located, keyslot, passphrases, opened.warnings);
+    luks::LuksDevice& device = OpenLuksVolume(content, image, *located, keyslot,
+                                              passphrases, opened.warnings);
     luks_layer = {.device = &device,
                   .header = located->header,
                   .in_place = header_device == nullptr};

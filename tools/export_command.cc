@@ -37,8 +37,10 @@ const CommandSyntax kSyntax = {
         "A new FILE can be read by its owner only. What the image does not\n"
         "store, and longer runs of zeros, become holes in FILE.\n"
         "\n"
-        "With --unallocated it copies what IMAGE holds but no longer refers to,\n"
-        "such as a deleted snapshot: FILE is as long as IMAGE, and each cluster\n"
+        "With --unallocated it copies what IMAGE holds but no longer refers "
+        "to,\n"
+        "such as a deleted snapshot: FILE is as long as IMAGE, and each "
+        "cluster\n"
         "stands where it is in IMAGE, decrypted.",
     .operands = {"IMAGE", "FILE"},
 };
@@ -69,7 +71,8 @@ void ExportArguments::AddTo(po::options_description& options) {
       ("unallocated", po::bool_switch(&unallocated),
        "copy the clusters of a qcow2 image that nothing refers to")  //
       ("list", po::value(&list)->value_name("FILE"),
-       "with --unallocated: write to FILE where there are any, a line of offset "
+       "with --unallocated: write to FILE where there are any, a line of "
+       "offset "
        "and length each");
 }
 
