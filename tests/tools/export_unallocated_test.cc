@@ -187,6 +187,20 @@ TEST_F(ExportUnallocatedTest, WhatCannotBeIsRefused) {
       HasSubstr("the same"));
 }
 
+TEST_F(ExportUnallocatedTest, FilesThatTheImageNamesAreNotNeeded) {
+  Tool({"qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", "missing", "-F",
+        "qcow2", "top.qcow2", "1M"});
+  const ProgramResult over_backing =
+      RunPellucid({"export", "--unallocated", "top.qcow2", "remains"});
+  EXPECT_EQ(over_backing.exit_code, 0) << over_backing.err;
+  Tool({"qemu-img", "create", "-q", "-f", "qcow2", "-o", "data_file=data",
+        "data.qcow2", "1M"});
+  const ProgramResult external =
+      RunPellucid({"export", "--unallocated", "data.qcow2", "nothing"});
+  EXPECT_EQ(external.exit_code, 5);
+  EXPECT_THAT(external.err, HasSubstr("external data file"));
+}
+
 TEST_F(ExportUnallocatedTest, ADamagedImageIsReadWithAWarning) {
   LeaveRemains();
   Bytes image = ReadHostFile(folder_ / "disk.qcow2");
