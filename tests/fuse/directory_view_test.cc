@@ -15,6 +15,8 @@
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
@@ -413,6 +415,41 @@ TEST_F(DirectoryViewTest, NamesOfSnapshotsCannotLeadAway) {
   // "." and ".." are what they are everywhere.
   EXPECT_EQ(StatusOf(directory() / "snapshots" / "..").st_ino,
             StatusOf(directory()).st_ino);
+  Unmount();
+}
+
+TEST_F(DirectoryViewTest, ThousandsOfSnapshotsAreListedOnceEach) {
+  constexpr uint64_t kCount = 5000;
+  MakeFile("key", "");
+  Tool({"qemu-img", "create", "-q", "-f", "qcow2", "disk.qcow2", "1M"});
+  // Each is the active state.
+  Bytes image = ReadHostFile(folder() / "disk.qcow2");
+  image.resize((image.size() + 65535) / 65536 * 65536);
+  const uint64_t table = image.size();
+  std::set<std::string> expected;
+  for (uint64_t i = 0; i < kCount; ++i) {
+    const uint64_t at = image.size();
+    const std::string name = fmt::format("{:08}", i);
+    expected.insert(name);
+    image.resize(at + 40 + name.size());
+    StoreNumber(image, at, 8, LoadNumber(image, 40, 8));
+    StoreNumber(image, at + 8, 4, LoadNumber(image, 36, 4));
+    StoreNumber(image, at + 14, 2, name.size());
+    StoreNumber(image, at + 16, 4, i);
+    std::ranges::copy(std::as_bytes(std::span(name)),
+                      image.begin() + static_cast<ptrdiff_t>(at + 40));
+  }
+  StoreNumber(image, 60, 4, kCount);
+  StoreNumber(image, 64, 8, table);
+  WriteHostFile(folder() / "disk.qcow2", image);
+  MountReadOnly();
+  const std::vector<std::string> names = Names(directory() / "snapshots");
+  EXPECT_EQ(names.size(), kCount);
+  EXPECT_EQ(std::set<std::string>(names.begin(), names.end()), expected);
+  const fs::path last = directory() / "snapshots" / names.back();
+  EXPECT_EQ(StatusOf(last / "disk").st_mtim.tv_sec,
+            static_cast<time_t>(kCount - 1));
+  EXPECT_EQ(ReadHostFile(last / "disk"), Bytes(kMiB));
   Unmount();
 }
 
