@@ -9,14 +9,17 @@
 #include <cstdio>
 #include <memory>
 #include <optional>
+#include <span>
 
 #include "crypto/hash.h"
 #include "engine/errors.h"
 #include "engine/open_image.h"
+#include "engine/open_unallocated.h"
 #include "tools/byte_size.h"
 #include "tools/command_line.h"
 #include "tools/copy_arguments.h"
 #include "tools/export_target.h"
+#include "tools/extent_list.h"
 #include "tools/interrupt_watch.h"
 #include "tools/open_arguments.h"
 #include "tools/plaintext_copy.h"
@@ -32,7 +35,13 @@ const CommandSyntax kSyntax = {
     .description =
         "Copies the plaintext of IMAGE to FILE, or to standard output (-).\n"
         "A new FILE can be read by its owner only. What the image does not\n"
-        "store, and longer runs of zeros, become holes in FILE.",
+        "store, and longer runs of zeros, become holes in FILE.\n"
+        "\n"
+        "With --unallocated it copies what IMAGE holds but no longer refers "
+        "to,\n"
+        "such as a deleted snapshot: FILE is as long as IMAGE, and each "
+        "cluster\n"
+        "stands where it is in IMAGE, decrypted.",
     .operands = {"IMAGE", "FILE"},
     .common_options = {"hash", "offset", "length", "force", "key-file",
                        "header"},
@@ -43,6 +52,8 @@ struct ExportArguments {
   CopyArguments copy;
   std::string length;
   bool force = false;
+  bool unallocated = false;
+  std::string list;
 
   void AddTo(po::options_description& options);
 };
@@ -58,6 +69,29 @@ void ExportArguments::AddTo(po::options_description& options) {
       ("force", po::bool_switch(&force),
        "overwrite an existing FILE, or a block device");
   open.AddTo(options);
+  options.add_options()  //
+      ("unallocated", po::bool_switch(&unallocated),
+       "copy the clusters of a qcow2 image that nothing refers to")  //
+      ("list", po::value(&list)->value_name("FILE"),
+       "with --unallocated: write to FILE where there are any, a line of "
+       "offset "
+       "and length each");
+}
+
+OpenedImage OpenSource(const ExportArguments& arguments,
+                       const OpenOptions& options) {
+  const auto passphrases = arguments.open.MakePassphraseSource(options);
+  if (!arguments.unallocated) return OpenAndWarn(options, *passphrases);
+  OpenedImage image = OpenUnallocated(options, *passphrases);
+  WarnAbout(image);
+  return image;
+}
+
+void WriteList(const ExportTargetOptions& options, const OpenedImage& image) {
+  const std::string lines = ListDataRuns(*image.device);
+  ExportTarget list(options, lines.size(), image.files);
+  if (!lines.empty()) list.Write(0, std::as_bytes(std::span(lines)));
+  list.Finish();
 }
 
 // A part as the user asked for it, before the size of the image is known.
@@ -126,15 +160,26 @@ int RunExportCommand(const std::vector<std::string>& words) {
       .path = path,
       .overwrite = arguments.force,
       .sparse = arguments.copy.sparse()};
+  ExportTargetOptions list_options = target_options;
+  list_options.path = arguments.list;
   // Before anybody has to type a passphrase.
   CheckExportTarget(target_options);
+  if (!arguments.list.empty()) {
+    if (!arguments.unallocated) {
+      throw UsageError("--list makes no sense without --unallocated");
+    }
+    if (arguments.list == path) {
+      throw UsageError("--list and FILE are the same: " + path);
+    }
+    CheckExportTarget(list_options);
+  }
 
-  const OpenedImage image = OpenAndWarn(
-      open_options, *arguments.open.MakePassphraseSource(open_options));
+  const OpenedImage image = OpenSource(arguments, open_options);
   const ByteRange part = PartOf(image.device->size(), wanted);
   ExportTarget target(target_options, part.length, image.files);
   try {
     Copy(*image.device, part, target, hasher.get(), arguments);
+    if (!arguments.list.empty()) WriteList(list_options, image);
   } catch (const Interrupted& interrupted) {
     target.Discard();
     kill(getpid(), interrupted.signal);
