@@ -24,8 +24,8 @@ constexpr int kMaxRepairs = 3;
 // One look at an image.
 class Look {
  public:
-  explicit Look(const OpenOptions& options)
-      : options_(options), name_(options.image.native()) {}
+  Look(const OpenOptions& options, const WorkWatch& watch)
+      : options_(options), watch_(watch), name_(options.image.native()) {}
 
   CheckReport Check() {
     CheckContainer();
@@ -57,7 +57,7 @@ class Look {
   void CheckContainer() {
     const LayerFile file = LayerFile::Open(options_.image, access());
     payload_size_ = file.device().size();
-    if (!IsQcow2(file.device(), name_, options_.format)) {
+    if (!IsQcow2(file.device(), options_.image, options_.format, options_)) {
       report_.format = "raw";
       return;
     }
@@ -65,7 +65,8 @@ class Look {
     const qcow2::Header header = qcow2::ReadHeader(file.device(), name_);
     payload_size_ = header.size;
     is_encrypted_ = header.crypt_method != qcow2::CryptMethod::kNone;
-    qcow2::ImageCheck check = qcow2::CheckImage(file.device(), name_, header);
+    qcow2::ImageCheck check =
+        qcow2::CheckImage(file.device(), name_, header, watch_);
     report_.findings = std::move(check.findings);
     report_.clusters = {.image_end_offset = check.image_end,
                         .total_clusters = check.total_clusters,
@@ -124,6 +125,7 @@ class Look {
   }
 
   const OpenOptions& options_;
+  const WorkWatch& watch_;
   const std::string name_;
   CheckReport report_;
   bool is_encrypted_ = false;  // By the container.
@@ -158,9 +160,10 @@ uint64_t Fixed(const Findings& before, const Findings& after,
 
 }  // namespace
 
-CheckReport CheckImage(const OpenOptions& options, Repair repair) {
+CheckReport CheckImage(const OpenOptions& options, Repair repair,
+                       const WorkWatch& watch) {
   CheckOptions(options);
-  CheckReport report = Look(options).Check();
+  CheckReport report = Look(options, watch).Check();
   if (repair == Repair::kNone) return report;
   const Findings before = report.findings;
   std::string not_repaired;
@@ -178,7 +181,7 @@ CheckReport CheckImage(const OpenOptions& options, Repair repair) {
     } catch (const Unsupported& error) {
       not_repaired = error.what();
     }
-    report = Look(options).Check();
+    report = Look(options, watch).Check();
   };
   for (int i = 0; i < kMaxRepairs && not_repaired.empty() &&
                   NeedsNewTables(report, repair);

@@ -8,6 +8,7 @@
 
 #include "engine/findings.h"
 #include "engine/open_image.h"
+#include "engine/work_watch.h"
 
 namespace pellucid {
 
@@ -50,12 +51,16 @@ struct CheckReport {
 // (docs/crash-consistency.md). The image is locked while it is looked at, and
 // for others while it is changed, but not in between.
 //
+// `watch` is told of bytes of qcow2 tables, from the start for each look at
+// them; a repair itself is not watched.
+//
 // Memory: 4 bytes for each cluster in use (ReferenceScan), three times that for
 // a repair; the findings are bounded.
 //
 // Throws every kind of Error but WrongPassphrase if the check cannot be
 // completed, CorruptImage for a container whose header cannot be read.
-CheckReport CheckImage(const OpenOptions& options, Repair repair);
+CheckReport CheckImage(const OpenOptions& options, Repair repair,
+                       const WorkWatch& watch = {});
 
 }  // namespace pellucid
 

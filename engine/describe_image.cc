@@ -8,6 +8,7 @@
 #include "engine/image_layers.h"
 #include "engine/luks/located_header.h"
 #include "engine/open_image.h"
+#include "engine/qcow2/allocation.h"
 
 namespace pellucid {
 namespace {
@@ -48,7 +49,35 @@ Qcow2Info DescribeQcow2(const ImageLayer& layer) {
   for (const qcow2::Snapshot& snapshot : layer.snapshots) {
     info.snapshots.push_back(snapshot.info);
   }
+  const qcow2::Allocation allocation =
+      qcow2::CountAllocation(layer.file.device(), header);
+  info.total_clusters = header.size / header.cluster_size() +
+                        (header.size % header.cluster_size() != 0);
+  info.allocated_clusters = allocation.clusters;
+  info.compressed_clusters = allocation.compressed;
   return info;
+}
+
+std::vector<std::string> WarningsAbout(const Qcow2Info& qcow2) {
+  std::vector<std::string> warnings;
+  if (qcow2.dirty) {
+    warnings.push_back("was not closed properly: refcounts may be wrong");
+  }
+  if (qcow2.corrupt) {
+    warnings.push_back("is marked as corrupt: it cannot be written to");
+  }
+  if (qcow2.encryption == "aes") {
+    warnings.push_back(
+        "the legacy AES of qcow2 protects little: the passphrase itself, cut "
+        "to 16 bytes, is the key, and a wrong one goes unnoticed");
+  }
+  if (qcow2.encryption != "none" && qcow2.compressed_clusters != 0) {
+    warnings.push_back(
+        fmt::format("{} compressed clusters lie in the encrypted image as "
+                    "plaintext",
+                    qcow2.compressed_clusters));
+  }
+  return warnings;
 }
 
 ImageInfo DescribeLayer(const ImageLayer& layer) {
@@ -64,6 +93,7 @@ ImageInfo DescribeLayer(const ImageLayer& layer) {
                             ? layer.shown_snapshot->info.virtual_size
                             : layer.qcow2->size;
     info.qcow2 = DescribeQcow2(layer);
+    info.warnings = WarningsAbout(*info.qcow2);
   }
   if (layer.luks_volume) {
     info.luks = luks::Describe(*layer.luks_volume, luks::Place::kInPlace);

@@ -46,7 +46,8 @@ struct LuksInfo {
   uint64_t payload_offset = 0;
   std::vector<KeyslotInfo> keyslots;
   std::vector<TokenInfo> tokens;
-  std::vector<std::string> warnings;  // Such as a damaged header copy.
+  // A damaged header copy, and what weakens the encryption (WeaknessesOf()).
+  std::vector<std::string> warnings;
 };
 
 struct SnapshotInfo {
@@ -75,6 +76,10 @@ struct Qcow2Info {
   std::string data_file;
   bool data_file_raw = false;
   unsigned bitmaps = 0;
+  // Of the active state, as far as the tables can be read.
+  uint64_t total_clusters = 0;
+  uint64_t allocated_clusters = 0;
+  uint64_t compressed_clusters = 0;
   std::vector<SnapshotInfo> snapshots;
 };
 
@@ -89,6 +94,9 @@ struct ImageInfo {
   std::optional<LuksInfo> luks;
   std::unique_ptr<ImageInfo> backing;  // Null without one.
   std::string backing_error;           // Why it could not be looked into.
+  // What a reader should know of the container: weak encryption, plaintext in
+  // it, marks of damage. The headers have warnings of their own.
+  std::vector<std::string> warnings;
 };
 
 }  // namespace pellucid

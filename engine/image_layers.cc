@@ -58,8 +58,9 @@ void RefuseToWriteCorrupt(const qcow2::Header& header,
   if (header.has(qcow2::kCorrupt)) {
     throw CorruptImage(fmt::format(
         "{}: is marked as corrupt and therefore not changed; repair it with "
-        "`qemu-img check -r all`, or save what it holds with --read-only",
-        name));
+        "`pellucid check --repair all {}`, or save what it holds with "
+        "--read-only",
+        name, name));
   }
 }
 
@@ -102,7 +103,7 @@ class LayerOpener {
           "{}: belongs to another user, so that its access time may change",
           path.native()));
     }
-    const bool is_qcow2 = IsQcow2(layer->file.device(), path.native(), format);
+    const bool is_qcow2 = IsQcow2(layer->file.device(), path, format, options_);
     if (is_qcow2) {
       OpenQcow2(*layer, snapshot);
     } else if (!snapshot.empty()) {
@@ -342,10 +343,21 @@ AssembledLayers Assemble(std::unique_ptr<ImageLayer> layer,
                      : AssembledLayers::ReadOnly(std::move(image));
 }
 
+// How to open `path` all the same; a backing file has no option for that.
+std::string_view RawRemedy(const fs::path& path, const OpenOptions& options) {
+  if (path == options.header) {
+    return ", or say --header-format raw to take its bytes as they are";
+  }
+  if (path == options.image) {
+    return ", or say --format raw to see its bytes as they are";
+  }
+  return "";
+}
+
 }  // namespace
 
-bool IsQcow2(BlockDevice& file, const std::string& name,
-             ContainerFormat format) {
+bool IsQcow2(BlockDevice& file, const fs::path& path, ContainerFormat format,
+             const OpenOptions& options) {
   if (format == ContainerFormat::kRaw) return false;
   std::array<std::byte, 512> buffer;
   const std::span start =
@@ -354,17 +366,16 @@ bool IsQcow2(BlockDevice& file, const std::string& name,
   if (qcow2::HasMagic(start)) return true;
   if (format == ContainerFormat::kQcow2) {
     throw CorruptImage(fmt::format(
-        "{}: header field magic (byte 0) is not that of qcow2", name));
+        "{}: header field magic (byte 0) is not that of qcow2", path.native()));
   }
   const std::string_view text(reinterpret_cast<const char*>(start.data()),
                               start.size());
   for (const ForeignContainer& foreign : kForeignContainers) {
     if (text.substr(std::min(foreign.byte, text.size()))
             .starts_with(foreign.magic)) {
-      throw Unsupported(fmt::format(
-          "{}: is a {} image; convert it with qemu-img, or say --format raw to "
-          "see its bytes as they are",
-          name, foreign.name));
+      throw Unsupported(
+          fmt::format("{}: is a {} image; convert it with qemu-img{}",
+                      path.native(), foreign.name, RawRemedy(path, options)));
     }
   }
   return false;

@@ -42,9 +42,9 @@ struct ImageLayer {
 
 // Is `file` a qcow2 image, if `format` leaves that open? Throws CorruptImage
 // for what is said to be one and is not, Unsupported for a container of another
-// kind, and IoError; `name` is for messages.
-bool IsQcow2(BlockDevice& file, const std::string& name,
-             ContainerFormat format);
+// kind, and IoError; `path` and what it is to `options` are for messages.
+bool IsQcow2(BlockDevice& file, const std::filesystem::path& path,
+             ContainerFormat format, const OpenOptions& options);
 
 // Refuses options that contradict each other. Throws UsageError.
 void CheckOptions(const OpenOptions& options);

@@ -45,8 +45,8 @@ ImageSnapshots::ImageSnapshots(const std::filesystem::path& image)
   if (HeaderOf(file_.device(), file_name_).has(qcow2::kCorrupt)) {
     throw CorruptImage(fmt::format(
         "{}: is marked as corrupt and therefore not changed; repair it with "
-        "`qemu-img check -r all`",
-        file_name_));
+        "`pellucid check --repair all {}`",
+        file_name_, file_name_));
   }
 }
 

@@ -21,8 +21,9 @@ const std::filesystem::path& HolderOf(const OpenOptions& options) {
 }
 
 bool HolderIsQcow2(BlockDevice& file, const OpenOptions& options) {
-  return IsQcow2(file, HolderOf(options).native(),
-                 IsDetached(options) ? options.header_format : options.format);
+  return IsQcow2(file, HolderOf(options),
+                 IsDetached(options) ? options.header_format : options.format,
+                 options);
 }
 
 HeaderRange FindInQcow2(BlockDevice& file, const OpenOptions& options) {
@@ -63,8 +64,8 @@ void GuardQcow2(WritableHeaderFile& opened) {
   if (header.has(qcow2::kCorrupt)) {
     throw CorruptImage(fmt::format(
         "{}: is marked as corrupt and therefore not changed; repair it with "
-        "`qemu-img check -r all`",
-        name));
+        "`pellucid check --repair all {}`",
+        name, name));
   }
   opened.guard = std::make_unique<AutoclearOnWrite>(*opened.file, header);
   opened.header.device = opened.guard.get();

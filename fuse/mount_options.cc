@@ -81,6 +81,25 @@ uint32_t ParseNumber(const Option& option, int base, uint32_t least,
   return number;
 }
 
+// A number of bytes, which may end in K or M, also written KiB or MiB.
+uint32_t ParseBytes(const Option& option, uint32_t least, uint32_t greatest) {
+  const std::string& text = *option.value;
+  const size_t digits =
+      std::min(text.find_first_not_of("0123456789"), text.size());
+  const std::string unit = text.substr(digits);
+  const unsigned shift = unit == "K" || unit == "KiB"   ? 10
+                         : unit == "M" || unit == "MiB" ? 20
+                                                        : 0;
+  Option bytes = option;
+  uint32_t number = 0;
+  const auto [end, error] =
+      std::from_chars(text.data(), text.data() + digits, number);
+  if (shift != 0 && error == std::errc()) {
+    bytes.value = std::to_string(uint64_t{number} << shift);
+  }
+  return ParseNumber(bytes, 10, least, greatest);
+}
+
 // Sets what an option without a value means. False if `name` is none.
 bool ApplyFlag(const std::string& name, MountOptions& options) {
   if (IsOneOf(kWithoutEffect, name)) return true;
@@ -113,10 +132,9 @@ bool ApplyValue(const Option& option, MountOptions& options) {
   } else if (option.name == "umask") {
     options.umask = ParseNumber(option, 8, 0, 0777);
   } else if (option.name == "max_read") {
-    options.max_read = ParseNumber(option, 10, kLeastMaxRead, kGreatestMaxRead);
+    options.max_read = ParseBytes(option, kLeastMaxRead, kGreatestMaxRead);
   } else if (option.name == "max_write") {
-    options.max_write =
-        ParseNumber(option, 10, kLeastMaxRead, kGreatestMaxRead);
+    options.max_write = ParseBytes(option, kLeastMaxRead, kGreatestMaxRead);
   } else if (option.name == "fsname") {
     if (option.value->empty()) throw UsageError("-o fsname= needs a name");
     options.fsname = *option.value;

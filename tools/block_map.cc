@@ -21,7 +21,7 @@ constexpr std::array<BlockLook, kBlockKinds> kLooks = {{
     {"compressed", 'c', 3, "#e58a1f"},
     {"in the backing file", '1', 2, "#2e9e5b"},
     {"in the second backing file", '2', 6, "#25a5a8"},
-    {"in a deeper backing file", '3', 1, "#c0392b"},
+    {"in a deeper backing file", '3', 1, "#8a6d3b"},
 }};
 
 uint64_t CellBytes(uint64_t size, uint64_t max_cells) {

@@ -5,6 +5,7 @@
 #include <boost/program_options/errors.hpp>
 #include <boost/program_options/options_description.hpp>
 #include <boost/program_options/value_semantic.hpp>
+#include <optional>
 #include <system_error>
 
 #include "engine/check_image.h"
@@ -12,6 +13,8 @@
 #include "tools/check_report.h"
 #include "tools/command_line.h"
 #include "tools/header_arguments.h"
+#include "tools/progress_bar.h"
+#include "tools/terminal_window.h"
 
 namespace pellucid::cli {
 namespace {
@@ -42,6 +45,7 @@ const CommandSyntax kSyntax = {
         "the\n"
         "other subcommands but that of `qemu-img check`.)",
     .operands = {"IMAGE"},
+    .common_options = {"repair", "json", "header", "quiet"},
 };
 
 enum : int { kClean = 0, kDamaged = 2, kLeaksOnly = 3, kNothingToCheck = 63 };
@@ -63,6 +67,17 @@ int ExitCodeOf(const CheckReport& report) {
   return findings.count(Severity::kLeak) != 0 ? kLeaksOnly : kClean;
 }
 
+CheckReport CheckWithProgress(const OpenOptions& open, Repair repair,
+                              bool quiet) {
+  std::optional<ProgressBar> bar;  // A new one for each look at the tables.
+  uint64_t last = 0;
+  return CheckImage(open, repair, [&](uint64_t done, uint64_t total) {
+    if (!bar || done < last) bar.emplace(total, quiet);
+    last = done;
+    bar->Show({.position = done, .copied = done});
+  });
+}
+
 int Run(const std::vector<std::string>& words) {
   HeaderArguments arguments;
   std::string repair_word;
@@ -72,8 +87,8 @@ int Run(const std::vector<std::string>& words) {
   options.add_options()  //
       ("repair", po::value(&repair_word)->value_name("leaks|all"),
        "put right what can be put right; the image must not be in use")  //
-      ("json", po::bool_switch(&json), "print JSON for programs")        //
-      ("quiet", po::bool_switch(&quiet), "print nothing; see the exit code");
+      ("json", po::bool_switch(&json), "print JSON for programs");
+  AddQuietTo(options, &quiet);
   arguments.AddPlaceTo(options);
   arguments.AddNamedFilesTo(options);
   arguments.AddSharingTo(options);
@@ -84,7 +99,7 @@ int Run(const std::vector<std::string>& words) {
   if (repair != Repair::kNone && open.force_share) {
     throw UsageError("--force-share is for checks without --repair");
   }
-  const CheckReport report = CheckImage(open, repair);
+  const CheckReport report = CheckWithProgress(open, repair, quiet);
   const int exit_code = ExitCodeOf(report);
   if (exit_code == kNothingToCheck) {
     fmt::print(stderr,
@@ -94,7 +109,7 @@ int Run(const std::vector<std::string>& words) {
   } else if (json) {
     fmt::print("{}", FormatCheckAsJson(open.image, report));
   } else if (!quiet) {
-    fmt::print("{}", FormatCheckAsText(open.image, report));
+    fmt::print("{}", ForStandardOutput(FormatCheckAsText(open.image, report)));
   }
   return exit_code;
 }

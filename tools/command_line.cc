@@ -69,6 +69,30 @@ void PrintHelp(const CommandSyntax& syntax,
   }
 }
 
+// What -h says: "pellucid info" are the first words of the synopsis.
+void PrintShortHelp(const CommandSyntax& syntax,
+                    const po::options_description& options) {
+  std::istringstream words{std::string(syntax.synopsis)};
+  std::string program;
+  std::string subcommand;
+  words >> program >> subcommand;
+  fmt::print("Usage: {}\n\nCommon options:\n", syntax.synopsis);
+  for (const std::string_view name : syntax.common_options) {
+    fmt::print("{}", FormatOption(options.find(std::string(name),
+                                               /*approx=*/false)));
+  }
+  fmt::print("\n`{0} {1} --help` tells all, and so does `man {0}-{1}`.\n",
+             program, subcommand);
+}
+
+// Was --help spelled -h?
+bool AsksForShortHelp(const po::parsed_options& parsed) {
+  const auto help = std::ranges::find(parsed.options, "help",
+                                      &po::basic_option<char>::string_key);
+  return help != parsed.options.end() &&
+         !help->original_tokens.front().starts_with("--");
+}
+
 [[noreturn]] void ThrowUnknownOption(const po::unknown_option& error,
                                      const po::options_description& options) {
   std::vector<std::string_view> names;
@@ -98,13 +122,20 @@ void CheckOperandCount(const CommandSyntax& syntax,
 
 }  // namespace
 
+void AddQuietTo(po::options_description& options, bool* quiet) {
+  options.add_options()(
+      "quiet", po::bool_switch(quiet),
+      "print nothing but warnings, errors and what was asked for");
+}
+
 std::optional<std::vector<std::string>> ParseCommandLine(
     const CommandSyntax& syntax, const po::options_description& options,
     const std::vector<std::string>& arguments) {
   bool help = false;
   po::options_description help_option;
-  help_option.add_options()("help,h", po::bool_switch(&help),
-                            "print this help and exit");
+  help_option.add_options()(
+      "help,h", po::bool_switch(&help),
+      "print the common options (-h), or all of them (--help)");
   po::options_description visible;
   visible.add(options).add(help_option);
   if (!arguments.empty() && arguments.front() == kCompletionWord) {
@@ -122,19 +153,22 @@ std::optional<std::vector<std::string>> ParseCommandLine(
 
   namespace style = po::command_line_style;
   po::variables_map values;
+  bool short_help = false;
   try {
-    po::store(po::command_line_parser(arguments)
-                  .options(all)
-                  .positional(positions)
-                  .style(style::unix_style & ~style::allow_guessing)
-                  .run(),
-              values);
+    const po::parsed_options parsed =
+        po::command_line_parser(arguments)
+            .options(all)
+            .positional(positions)
+            .style(style::unix_style & ~style::allow_guessing)
+            .run();
+    po::store(parsed, values);
+    short_help = AsksForShortHelp(parsed);
   } catch (const po::unknown_option& error) {
     ThrowUnknownOption(error, visible);
   }
   po::notify(values);
   if (help) {
-    PrintHelp(syntax, visible);
+    short_help ? PrintShortHelp(syntax, visible) : PrintHelp(syntax, visible);
     return std::nullopt;
   }
   CheckOperandCount(syntax, operands);

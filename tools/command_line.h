@@ -16,13 +16,20 @@ struct CommandSyntax {
   std::string_view description;       // Lines of at most 78 columns.
   std::vector<std::string> operands;  // Names of the operands.
   size_t optional_operands = 0;       // How many of the last may be missing.
+  std::vector<std::string_view> common_options;  // Long names; -h shows them.
 };
+
+// Adds --quiet, which means the same everywhere: nothing is printed but
+// warnings, errors and what was asked for (a list, a hash, JSON).
+void AddQuietTo(boost::program_options::options_description& options,
+                bool* quiet);
 
 // Parses `arguments` (without the subcommand's name) and stores the option
 // values in the variables that `options` is bound to. Returns the operands, one
 // for each of syntax.operands but the missing, or nothing after printing --help
-// (or -h), which it adds, or completions (completion.h). Long options cannot be
-// abbreviated. Throws boost::program_options::error.
+// or -h, which it adds, or completions (completion.h). --help tells everything,
+// -h the common options only. Long options cannot be abbreviated. Throws
+// boost::program_options::error.
 std::optional<std::vector<std::string>> ParseCommandLine(
     const CommandSyntax& syntax,
     const boost::program_options::options_description& options,

@@ -10,6 +10,7 @@
 #include "crypto/unsupported_algorithm.h"
 #include "engine/errors.h"
 #include "tools/byte_size.h"
+#include "tools/command_line.h"
 #include "tools/number_option.h"
 
 namespace pellucid::cli {
@@ -27,12 +28,12 @@ void CopyArguments::AddTo(po::options_description& options,
   const auto text = [](std::string* value, const char* name) {
     return po::value(value)->value_name(name);
   };
-  options.add_options()                                                     //
-      ("offset", text(&offset_, "N"), offset_help)                          //
-      ("hash", text(&hash_, "NAME"), hash_help)                             //
-      ("no-sparse", po::bool_switch(&no_sparse_), no_sparse_help)           //
-      ("threads", text(&threads_, "N"), "default: one for each processor")  //
-      ("quiet", po::bool_switch(&quiet_), "show no progress bar");
+  options.add_options()                                            //
+      ("offset", text(&offset_, "N"), offset_help)                 //
+      ("hash", text(&hash_, "NAME"), hash_help)                    //
+      ("no-sparse", po::bool_switch(&no_sparse_), no_sparse_help)  //
+      ("threads", text(&threads_, "N"), "default: one for each processor");
+  AddQuietTo(options, &quiet_);
 }
 
 uint64_t CopyArguments::Offset() const {

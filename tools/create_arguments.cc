@@ -126,6 +126,16 @@ std::string ParseHash(const std::string& name) {
   return name;
 }
 
+uint32_t ParseSectorSize(const std::string& text) {
+  if (text.empty()) return 512;
+  const uint64_t size = ParseByteSize("sector-size", text);
+  for (const uint32_t possible : {512u, 1024u, 2048u, 4096u}) {
+    if (size == possible) return possible;
+  }
+  throw UsageError(fmt::format(
+      "--sector-size takes one of 512, 1024, 2048, 4096, not '{}'", text));
+}
+
 }  // namespace
 
 void CreateArguments::AddTo(po::options_description& options) {
@@ -140,6 +150,10 @@ void CreateArguments::AddTo(po::options_description& options) {
       ("payload-exists", po::bool_switch(&payload_exists_),
        "make only HDR, for a FILE (or block device) that is there; what is in "
        "it reads as noise until it is written anew through HDR")  //
+      ("preallocation", Text(&preallocation_, "off|full"),
+       "full stores the whole disk, as zeros, so that it takes all of its "
+       "space "
+       "now; default: off")  //
       ("force", po::bool_switch(&force_), "overwrite existing files");
   passphrase_.AddTo(options);
   AddFormatOptions(options);
@@ -184,6 +198,10 @@ void CreateArguments::AddLuksOptions(po::options_description& options) {
       ("label", Text(&label_, "TEXT"), "of the volume (LUKS2)");
 }
 
+bool CreateArguments::preallocates() const {
+  return Choice("preallocation", preallocation_, {"off", "full"}) == "full";
+}
+
 bool CreateArguments::is_raw() const {
   return Choice("format", format_, {"qcow2", "raw"}) == "raw";
 }
@@ -224,6 +242,15 @@ void CreateArguments::CheckLuksOptions(Encrypted encrypted) const {
 }
 
 void CreateArguments::CheckPayloadOptions(const std::string& size) const {
+  if (preallocates()) {
+    RefuseIfGiven({{"force", force_}},
+                  "does not go with --preallocation full: if that fails, what "
+                  "was there is lost; remove it before");
+    RefuseIfGiven(
+        {{"payload-exists", payload_exists_}, {"backing", !backing_.empty()}},
+        "does not go with --preallocation full, which would hide "
+        "what is there");
+  }
   const std::initializer_list<GivenOption> only_qcow2 = {
       {"cluster-size", !cluster_size_.empty()},
       {"refcount-bits", !refcount_bits_.empty()},
@@ -309,8 +336,7 @@ luks::FormatOptions CreateArguments::ToLuksOptions(unsigned version) const {
   options.version = version;
   ChooseCipher(cipher_, key_size_, options);
   options.hash = ParseHash(hash_);
-  options.sector_size = static_cast<uint32_t>(std::stoul(
-      Choice("sector-size", sector_size_, {"512", "1024", "2048", "4096"})));
+  options.sector_size = ParseSectorSize(sector_size_);
   options.uuid = uuid_;
   options.label = label_;
   options.kdf = kdf_.ToKdfCost(version, options.hash);

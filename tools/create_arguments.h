@@ -26,6 +26,9 @@ class CreateArguments {
   // for options that do not go together.
   NewImage ToNewImage(const std::string& file, const std::string& size) const;
 
+  // Is the whole disk to be stored from the start?
+  bool preallocates() const;
+
   // Where the passphrase comes from.
   const NewPassphraseArguments& passphrase() const { return passphrase_; }
 
@@ -56,6 +59,7 @@ class CreateArguments {
   std::string compat_;
   std::string backing_;
   std::string backing_format_;
+  std::string preallocation_;
 
   std::string cipher_;
   std::string key_size_;

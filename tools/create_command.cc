@@ -16,6 +16,7 @@
 #include "tools/create_arguments.h"
 #include "tools/info_json.h"
 #include "tools/interrupt_watch.h"
+#include "tools/preallocation.h"
 
 namespace pellucid::cli {
 namespace {
@@ -32,6 +33,8 @@ const CommandSyntax kSyntax = {
         "--backing and is with --payload-exists.",
     .operands = {"FILE", "SIZE"},
     .optional_operands = 1,
+    .common_options = {"format", "encryption", "detached-header", "key-file",
+                       "force"},
 };
 
 // --force is not meant for the passphrase.
@@ -86,10 +89,9 @@ int RunCreateCommand(const std::vector<std::string>& words) {
   bool json = false;
   po::options_description options;
   arguments.AddTo(options);
-  options.add_options()  //
-      ("json", po::bool_switch(&json),
-       "print what `pellucid info --json` prints of it")  //
-      ("quiet", po::bool_switch(&quiet), "print nothing");
+  options.add_options()("json", po::bool_switch(&json),
+                        "print what `pellucid info --json` prints of it");
+  AddQuietTo(options, &quiet);
   const auto operands = ParseCommandLine(kSyntax, options, words);
   if (!operands) return 0;
 
@@ -105,6 +107,7 @@ int RunCreateCommand(const std::vector<std::string>& words) {
   try {
     const InterruptWatch interrupts;
     creation.Run(passphrase, InterruptWatch::Check);
+    if (arguments.preallocates()) Preallocate(wanted, passphrase, quiet);
   } catch (const Interrupted& interrupted) {
     kill(getpid(), interrupted.signal);
     return static_cast<int>(ExitCode::kFailure);

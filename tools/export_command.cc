@@ -34,6 +34,8 @@ const CommandSyntax kSyntax = {
         "A new FILE can be read by its owner only. What the image does not\n"
         "store, and longer runs of zeros, become holes in FILE.",
     .operands = {"IMAGE", "FILE"},
+    .common_options = {"hash", "offset", "length", "force", "key-file",
+                       "header"},
 };
 
 struct ExportArguments {

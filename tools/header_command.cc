@@ -53,6 +53,7 @@ const CommandSyntax kSyntax = {
         "those that were removed later: keep it as safe as they are.",
     .operands = {"backup|restore|detach|attach|repair", "IMAGE", "FILE"},
     .optional_operands = 1,
+    .common_options = {"header", "force", "quiet"},
 };
 
 struct HeaderCommand {
@@ -181,8 +182,8 @@ int RunHeaderCommand(const std::vector<std::string>& words) {
       ("force", po::bool_switch(&command.force),
        "overwrite an existing FILE; restore over a header of another volume, "
        "or over what is no header; repair a header whose beginning has become "
-       "something else")  //
-      ("quiet", po::bool_switch(&command.quiet), "do not say what was done");
+       "something else");
+  AddQuietTo(options, &command.quiet);
   arguments.AddSharingTo(options);
   const auto operands = ParseCommandLine(kSyntax, options, words);
   if (!operands) return 0;

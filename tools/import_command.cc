@@ -41,6 +41,7 @@ const CommandSyntax kSyntax = {
         "where\n"
         "its format allows that. The rest of a larger IMAGE stays as it is.",
     .operands = {"PLAIN", "IMAGE"},
+    .common_options = {"offset", "hash", "key-file", "header"},
 };
 
 struct ImportArguments {

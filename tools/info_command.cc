@@ -10,6 +10,7 @@
 #include "tools/info_json.h"
 #include "tools/info_text.h"
 #include "tools/open_arguments.h"
+#include "tools/terminal_window.h"
 
 namespace pellucid::cli {
 namespace {
@@ -22,6 +23,7 @@ const CommandSyntax kSyntax = {
         "Prints what the metadata of IMAGE and of its backing files says:\n"
         "sizes, encryption, keyslots, snapshots. Asks for no passphrase.",
     .operands = {"IMAGE"},
+    .common_options = {"json", "header"},
 };
 
 }  // namespace
@@ -39,7 +41,8 @@ int RunInfoCommand(const std::vector<std::string>& words) {
   OpenOptions open_options = arguments.ToOpenOptions();
   open_options.image = (*operands)[0];
   const ImageInfo info = DescribeImage(open_options);
-  fmt::print("{}", json ? FormatInfoAsJson(info) : FormatInfoAsText(info));
+  fmt::print("{}", json ? FormatInfoAsJson(info)
+                        : ForStandardOutput(FormatInfoAsText(info)));
   return 0;
 }
 

@@ -93,6 +93,9 @@ Json Qcow2ToJson(const std::optional<Qcow2Info>& qcow2) {
           {"data_file", TextOrNull(qcow2->data_file)},
           {"data_file_raw", qcow2->data_file_raw},
           {"bitmaps", qcow2->bitmaps},
+          {"total_clusters", qcow2->total_clusters},
+          {"allocated_clusters", qcow2->allocated_clusters},
+          {"compressed_clusters", qcow2->compressed_clusters},
           {"snapshots", SnapshotsToJson(qcow2->snapshots)}};
 }
 
@@ -105,7 +108,8 @@ Json ImageToJson(const ImageInfo& info) {
           {"qcow2", Qcow2ToJson(info.qcow2)},
           {"luks", LuksToJson(info.luks)},
           {"backing", info.backing ? ImageToJson(*info.backing) : nullptr},
-          {"backing_error", TextOrNull(info.backing_error)}};
+          {"backing_error", TextOrNull(info.backing_error)},
+          {"warnings", info.warnings}};
 }
 
 std::string Dump(const Json& json) {

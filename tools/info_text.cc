@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tools/block_map.h"
 #include "tools/byte_size.h"
 #include "tools/command_line.h"
 #include "tools/utc_date.h"
@@ -93,6 +94,12 @@ std::string DescribeEncryption(const ImageInfo& info) {
   return text.empty() ? "none" : text;
 }
 
+std::string DescribeAllocation(const Qcow2Info& qcow2) {
+  return fmt::format(
+      "{} of {} clusters, {}", qcow2.allocated_clusters, qcow2.total_clusters,
+      FormatShare(qcow2.allocated_clusters, qcow2.total_clusters));
+}
+
 void InfoText::AddImage(const ImageInfo& info) {
   AddLine(Printable(info.file.string()));
   ++depth_;
@@ -104,17 +111,21 @@ void InfoText::AddImage(const ImageInfo& info) {
   AddFact("encryption", DescribeEncryption(info));
   if (info.luks) AddLuks(*info.luks);
   if (info.qcow2) AddQcow2(*info.qcow2);
+  for (const std::string& warning : info.warnings) {
+    AddFact("warning", Printable(warning));
+  }
   AddBacking(info);
   --depth_;
 }
 
 void InfoText::AddQcow2(const Qcow2Info& qcow2) {
   if (qcow2.luks) AddLuks(*qcow2.luks);
-  AddFact("compression", Printable(qcow2.compression));
-  if (qcow2.dirty) {
-    AddFact("dirty", "yes: not closed properly, refcounts may be wrong");
+  AddFact("allocated", DescribeAllocation(qcow2));
+  if (qcow2.compressed_clusters != 0) {
+    AddFact("compressed",
+            fmt::format("{} of them, with {}", qcow2.compressed_clusters,
+                        Printable(qcow2.compression)));
   }
-  if (qcow2.corrupt) AddFact("corrupt", "yes: marked as damaged");
   if (!qcow2.data_file.empty()) {
     AddFact("data file", fmt::format("{}{}", Printable(qcow2.data_file),
                                      qcow2.data_file_raw ? " (raw)" : ""));

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "engine/errors.h"
+#include "tools/byte_size.h"
 #include "tools/number_option.h"
 
 namespace pellucid::cli {
@@ -19,6 +20,16 @@ std::optional<uint32_t> ParseCost(std::string_view option,
                                   std::string_view text) {
   if (text.empty()) return std::nullopt;
   return ParseNumber(option, text);
+}
+
+// A number of KiB, or a size with a suffix.
+std::optional<uint32_t> ParseMemory(std::string_view option,
+                                    const std::string& text) {
+  if (text.find_first_not_of("0123456789") == std::string::npos) {
+    return ParseCost(option, text);
+  }
+  const uint64_t bytes = ParseByteSize(option, text);
+  return ParseNumber(option, std::to_string(bytes >> 10));
 }
 
 }  // namespace
@@ -37,7 +48,7 @@ void KdfArguments::AddTo(po::options_description& options) {
        "do not measure, take N iterations")                                  //
       ("argon2-time", text(&argon2_time_, "N"), "do not measure, N passes")  //
       ("argon2-memory", text(&argon2_memory_, "KIB"),
-       "memory of Argon2, in KiB")  //
+       "memory of Argon2, in KiB, or with a suffix, such as 1G")  //
       ("argon2-cpus", text(&argon2_cpus_, "N"), "lanes of Argon2");
 }
 
@@ -84,7 +95,7 @@ luks::KdfCost KdfArguments::ToKdfCost(unsigned version,
       ParseCost("iter-time", iter_time_).value_or(cost.iter_time_ms);
   cost.iterations = ParseCost("pbkdf2-iterations", iterations_);
   cost.time = ParseCost("argon2-time", argon2_time_);
-  cost.memory_kib = ParseCost("argon2-memory", argon2_memory_);
+  cost.memory_kib = ParseMemory("argon2-memory", argon2_memory_);
   cost.cpus = ParseCost("argon2-cpus", argon2_cpus_);
   return cost;
 }

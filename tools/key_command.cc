@@ -43,6 +43,7 @@ const CommandSyntax kSyntax = {
         "\n"
         "If it is interrupted, the old passphrases work, or the new ones do.",
     .operands = {"list|add|remove|change", "IMAGE"},
+    .common_options = {"keyslot", "key-file", "new-key-file", "header", "json"},
 };
 
 // Everything that may be said after `pellucid key`. Not synchronised.
@@ -84,8 +85,8 @@ void KeyArguments::AddTo(po::options_description& options) {
   options.add_options()  //
       ("force", po::bool_switch(&force),
        "remove even the last keyslot; with --keyslot, without a passphrase")  //
-      ("json", po::bool_switch(&json), "list as JSON for programs")           //
-      ("quiet", po::bool_switch(&quiet), "do not say what was done");
+      ("json", po::bool_switch(&json), "list as JSON for programs");
+  AddQuietTo(options, &quiet);
   header.AddSharingTo(options);
 }
 

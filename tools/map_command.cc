@@ -34,6 +34,7 @@ const CommandSyntax kSyntax = {
         "offset of which file: as a table and as a map of blocks. Asks for no\n"
         "passphrase: a LUKS volume that fills the disk is data like any other.",
     .operands = {"IMAGE"},
+    .common_options = {"table", "blocks", "json", "svg"},
 };
 
 // What is to be shown.
@@ -66,10 +67,11 @@ void Show(ImageMap& map, const MapOutputs& outputs, const std::string& image) {
     blocks.emplace(map.size(), BlockColumns(TerminalColumns(STDOUT_FILENO)),
                    kTerminalRows);
   }
-  if (outputs.table) fmt::print("{}", FormatMapHead());
+  if (outputs.table) fmt::print("{}", FormatMapHead(map.size()));
   map.ForEachExtent([&](const MapExtent& extent) {
     if (outputs.table) {
-      fmt::print("{}", FormatMapLine(extent, map.file(extent.depth)));
+      fmt::print("{}",
+                 FormatMapLine(extent, map.file(extent.depth), map.size()));
     }
     if (blocks) blocks->Add(extent);
     if (svg) svg->Add(extent);

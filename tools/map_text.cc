@@ -2,18 +2,28 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "tools/command_line.h"
 
 namespace pellucid::cli {
 namespace {
 
-constexpr const char* kColumns = "{:<18} {:<18} {:>5}  {:<23} {:<18} {}";
+std::string Hex(uint64_t number) { return fmt::format("{:#x}", number); }
 
-std::string WithoutTrailingBlanks(std::string line) {
-  line.resize(line.find_last_not_of(' ') + 1);
-  return line + '\n';
+std::string FormatRow(uint64_t size, std::string_view start,
+                      std::string_view length, std::string_view depth,
+                      std::string_view what, std::string_view offset,
+                      std::string_view file) {
+  const size_t width =
+      std::max(Hex(size).size(), std::string_view("At offset").size());
+  std::string row =
+      fmt::format("{:<{}}  {:<{}}  {:>5}  {:<18}  {:<{}}  {}", start, width,
+                  length, width, depth, what, offset, width, file);
+  row.resize(row.find_last_not_of(' ') + 1);
+  return row + '\n';
 }
 
 std::string Describe(const MapExtent& extent) {
@@ -33,23 +43,19 @@ std::string Describe(const MapExtent& extent) {
   return extent.shared ? text + ", shared" : text;
 }
 
-std::string Hex(uint64_t number) { return fmt::format("{:#x}", number); }
-
 }  // namespace
 
-std::string FormatMapHead() {
-  return WithoutTrailingBlanks(fmt::format(fmt::runtime(kColumns), "Start",
-                                           "Length", "Depth", "What",
-                                           "At offset", "of file"));
+std::string FormatMapHead(uint64_t size) {
+  return FormatRow(size, "Start", "Length", "Depth", "What", "At offset",
+                   "of file");
 }
 
 std::string FormatMapLine(const MapExtent& extent,
-                          const std::filesystem::path& file) {
-  return WithoutTrailingBlanks(
-      fmt::format(fmt::runtime(kColumns), Hex(extent.start), Hex(extent.length),
-                  extent.depth, Describe(extent),
-                  extent.host_offset ? Hex(*extent.host_offset) : "",
-                  extent.host_offset ? Printable(file.native()) : ""));
+                          const std::filesystem::path& file, uint64_t size) {
+  return FormatRow(size, Hex(extent.start), Hex(extent.length),
+                   std::to_string(extent.depth), Describe(extent),
+                   extent.host_offset ? Hex(*extent.host_offset) : "",
+                   extent.host_offset ? Printable(file.native()) : "");
 }
 
 std::string FormatMapObject(const MapExtent& extent,

@@ -1,6 +1,7 @@
 #ifndef PELLUCID_TOOLS_MAP_TEXT_H_
 #define PELLUCID_TOOLS_MAP_TEXT_H_
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 
@@ -8,10 +9,12 @@
 
 namespace pellucid::cli {
 
-// The table of extents for people: its head, and a line for each.
-std::string FormatMapHead();
+// The table of extents for people: its head, and a line for each, with columns
+// for offsets in a disk of `size` bytes. Fits 80 columns, but for long names,
+// up to 1 TiB.
+std::string FormatMapHead(uint64_t size);
 std::string FormatMapLine(const MapExtent& extent,
-                          const std::filesystem::path& file);
+                          const std::filesystem::path& file, uint64_t size);
 
 // One extent as a JSON object, as `qemu-img map` has it and a little more
 // (docs/map-json.md).

@@ -37,8 +37,10 @@ const CommandSyntax kSyntax = {
         "Mount options: ro (as --read-only), rw (fail unless the image can be\n"
         "written), allow_other, allow_root, uid=N, gid=N, umask=OCTAL,\n"
         "fsname=NAME, max_read=BYTES, auto_unmount, and flags of mount(8) as\n"
-        "pellucid(1) lists them.",
+        "pellucid-mount(1) lists them.",
     .operands = {"IMAGE", "MOUNTPOINT"},
+    .common_options = {"read-only", "key-file", "header", "options",
+                       "foreground"},
 };
 
 // Says where the image is, whatever folder the reader of the mount table is in.

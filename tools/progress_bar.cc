@@ -17,6 +17,12 @@ constexpr unsigned kMaxBar = 40;
 // Rates of the first moments say nothing about the time left.
 constexpr std::chrono::duration<double> kSettled(0.5);
 
+// What is done by then needs no bar, and its rate would mean nothing.
+constexpr std::chrono::milliseconds kPatience(200);
+
+// Somewhat less than the interval of who calls ten times a second.
+constexpr std::chrono::milliseconds kRedraw(80);
+
 std::string FormatTimeLeft(double fraction,
                            std::chrono::duration<double> elapsed) {
   if (elapsed < kSettled || fraction <= 0) return "--:--";
@@ -66,17 +72,20 @@ std::string FormatProgress(Progress progress, uint64_t total,
 
 ProgressBar::ProgressBar(uint64_t total, bool quiet)
     : total_(total),
-      visible_(!quiet && isatty(STDERR_FILENO) != 0),
+      visible_(!quiet && CanRedraw(STDERR_FILENO)),
       begin_(std::chrono::steady_clock::now()) {}
 
 void ProgressBar::Show(Progress progress) {
   if (!visible_) return;
-  const auto elapsed = std::chrono::steady_clock::now() - begin_;
+  const auto now = std::chrono::steady_clock::now();
+  const auto elapsed = now - begin_;
+  if (drawn_ ? now - drawn_at_ < kRedraw : elapsed < kPatience) return;
   fmt::print(stderr, "\r{}\x1b[K",
              FormatProgress(progress, total_, elapsed,
                             TerminalColumns(STDERR_FILENO)));
   std::fflush(stderr);
   drawn_ = true;
+  drawn_at_ = now;
 }
 
 ProgressBar::~ProgressBar() {

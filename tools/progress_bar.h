@@ -18,8 +18,9 @@ std::string FormatProgress(Progress progress, uint64_t total,
                            std::chrono::duration<double> elapsed,
                            unsigned columns);
 
-// A line on standard error that shows how far a copy has come; nothing if that
-// is no terminal. Not synchronised.
+// A line on standard error that shows how far a copy, or other work that is
+// counted in bytes, has come; nothing if that is no terminal, or a
+// dumb one. Not synchronised.
 class ProgressBar {
  public:
   ProgressBar(uint64_t total, bool quiet);
@@ -28,12 +29,15 @@ class ProgressBar {
   // Erases the line.
   ~ProgressBar();
 
+  // Draws at most ten times a second, however often it is called, and not in
+  // the first moments.
   void Show(Progress progress);
 
  private:
   const uint64_t total_;
   const bool visible_;
   const std::chrono::steady_clock::time_point begin_;
+  std::chrono::steady_clock::time_point drawn_at_;
   bool drawn_ = false;
 };
 

@@ -31,6 +31,7 @@ const CommandSyntax kSyntax = {
         "\n"
         "If it is interrupted, the image has its old size or the new one.",
     .operands = {"IMAGE", "SIZE"},
+    .common_options = {"shrink", "key-file", "header"},
 };
 
 // Stands for the sign in front of a size that would be taken for options.
@@ -72,8 +73,8 @@ int RunResizeCommand(const std::vector<std::string>& words) {
   po::options_description options;
   options.add_options()  //
       ("shrink", po::bool_switch(&shrink),
-       "allow a smaller size, which destroys what is behind it")  //
-      ("quiet", po::bool_switch(&quiet), "do not say what was done");
+       "allow a smaller size, which destroys what is behind it");
+  AddQuietTo(options, &quiet);
   open.AddTo(options);
   const auto operands =
       ParseCommandLine(kSyntax, options, WithMarkedSizes(words));

@@ -35,6 +35,7 @@ const CommandSyntax kSyntax = {
         "be.",
     .operands = {"list|create|delete|apply", "IMAGE", "NAME"},
     .optional_operands = 1,
+    .common_options = {"json", "quiet"},
 };
 
 int List(const std::string& image, bool force_share, bool json) {
@@ -53,9 +54,9 @@ int RunSnapshotCommand(const std::vector<std::string>& words) {
   po::options_description options;
   options.add_options()  //
       ("force-share", po::bool_switch(&force_share),
-       "list although another program writes to the image")          //
-      ("json", po::bool_switch(&json), "list as JSON for programs")  //
-      ("quiet", po::bool_switch(&quiet), "do not say what was done");
+       "list although another program writes to the image")  //
+      ("json", po::bool_switch(&json), "list as JSON for programs");
+  AddQuietTo(options, &quiet);
   const auto operands = ParseCommandLine(kSyntax, options, words);
   if (!operands) return 0;
   const std::string& action = (*operands)[0];

@@ -17,6 +17,7 @@ const CommandSyntax kSyntax = {
         "Ends what `pellucid mount` has begun. When it returns, the image is\n"
         "free for other programs.",
     .operands = {"MOUNTPOINT"},
+    .common_options = {"lazy"},
 };
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "engine/luks/luks1_header.h"
 #include "engine/luks/luks2_header.h"
 #include "engine/luks/luks2_metadata.h"
+#include "engine/luks/weaknesses.h"
 
 namespace pellucid::luks {
 namespace {
@@ -221,6 +222,9 @@ LuksInfo Describe(const LocatedHeader& located, Place place) {
   for (const Token& token : header.tokens) {
     info.tokens.push_back(
         {.index = token.id, .type = token.type, .keyslots = token.keyslots});
+  }
+  for (std::string& weakness : WeaknessesOf(info)) {
+    info.warnings.push_back(std::move(weakness));
   }
   return info;
 }

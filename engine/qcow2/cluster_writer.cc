@@ -90,8 +90,8 @@ void ClusterWriter::CheckPlace(HostOffset host, uint64_t length) const {
   if (last / cluster_size_ * cluster_size_ < file_.size()) return;
   throw CorruptImage(
       fmt::format("{}: guest data at offset {} would lie behind the {}-byte "
-                  "file; try `qemu-img check -r all` on a copy",
-                  file_name_, host.value, file_.size()));
+                  "file; try `pellucid check --repair all {}`",
+                  file_name_, host.value, file_.size(), file_name_));
 }
 
 uint64_t ClusterWriter::BytesInSlice(GuestOffset guest) const {
@@ -280,10 +280,10 @@ void ClusterWriter::CheckOld(HostOffset table, uint64_t index,
        (allocated != 0 && !HasHost(entry)))) {
     throw CorruptImage(fmt::format(
         "{}: L2 entry (byte {}) is {:#x} with the bitmap {:#x}: subclusters "
-        "are allocated that are zero, or without a cluster; try `qemu-img "
-        "check -r all` on a copy",
+        "are allocated that are zero, or without a cluster; try `pellucid "
+        "check --repair all {}`",
         file_name_, map_.EntryOffset(table, index).value, entry.descriptor,
-        entry.subclusters));
+        entry.subclusters, file_name_));
   }
   if (data_file_ != nullptr) return;
   constexpr char kWhat[] = "what is freed";

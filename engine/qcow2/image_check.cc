@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "engine/qcow2/header_fields.h"
 #include "engine/qcow2/refcount_comparison.h"
 #include "engine/qcow2/snapshots.h"
@@ -45,6 +47,47 @@ Findings Warnings(const std::string& file_name, const Header& header,
   return warnings;
 }
 
+// The parts of a check as one piece of work, in bytes of tables: all L2 tables
+// are scanned, the refcount blocks that the file needs are compared, and the L2
+// tables of the active state, all at most, are read again.
+class CheckWatch {
+ public:
+  CheckWatch(BlockDevice& file, const Header& header, const WorkWatch& watch)
+      : watch_(watch),
+        cluster_size_(header.cluster_size()),
+        blocks_((file.size() / header.cluster_size() /
+                 ((header.cluster_size() * 8) >> header.refcount_order)) +
+                1) {}
+
+  WorkWatch scan() {
+    if (!watch_) return {};
+    return [this](uint64_t done, uint64_t tables) {
+      tables_ = tables;
+      Tell(done);
+    };
+  }
+  WorkWatch comparison() const {
+    if (!watch_) return {};
+    return [this](uint64_t done, uint64_t) {
+      Tell(tables_ + std::min(done, blocks_));
+    };
+  }
+  WorkWatch flags() const {
+    if (!watch_) return {};
+    return [this](uint64_t done, uint64_t) { Tell(tables_ + blocks_ + done); };
+  }
+
+ private:
+  void Tell(uint64_t done) const {
+    watch_(done * cluster_size_, (2 * tables_ + blocks_) * cluster_size_);
+  }
+
+  const WorkWatch& watch_;
+  const uint64_t cluster_size_;
+  const uint64_t blocks_;
+  uint64_t tables_ = 0;
+};
+
 }  // namespace
 
 std::vector<std::string> ImageCheck::texts() const {
@@ -59,14 +102,17 @@ std::vector<std::string> ImageCheck::texts() const {
 }
 
 ImageCheck CheckImage(BlockDevice& file, const std::string& file_name,
-                      const Header& header) {
+                      const Header& header, const WorkWatch& watch) {
+  CheckWatch parts(file, header, watch);
   const std::vector<Snapshot> snapshots =
       ReadSnapshots(file, file_name, header);
-  const ReferenceScan scan = ScanReferences(file, file_name, header, snapshots);
+  const ReferenceScan scan = ScanReferences(file, file_name, header, snapshots,
+                                            CountRefcounts::kYes, parts.scan());
   Findings refcounts;
   Findings leaks;
   const RefcountComparison comparison = CompareWithRefcounts(
-      file, header, scan.counts, [&](const RefcountDifference& difference) {
+      file, header, scan.counts,
+      [&](const RefcountDifference& difference) {
         const uint64_t offset = difference.cluster * header.cluster_size();
         const bool is_leak = difference.is_leak();
         if (is_leak && offset >= file.size() && difference.counted == 0) return;
@@ -79,9 +125,10 @@ ImageCheck CheckImage(BlockDevice& file, const std::string& file_name,
                        file_name, offset, difference.stored,
                        difference.counted);
                  });
-      });
-  const Findings flags =
-      CheckCopiedFlags(file, file_name, header, comparison.stored_once);
+      },
+      parts.comparison());
+  const Findings flags = CheckCopiedFlags(
+      file, file_name, header, comparison.stored_once, parts.flags());
   const Findings warnings =
       Warnings(file_name, header, scan, comparison.leaks_behind_end);
   ImageCheck result;

@@ -9,6 +9,7 @@
 #include "engine/findings.h"
 #include "engine/qcow2/header.h"
 #include "engine/qcow2/reference_scan.h"
+#include "engine/work_watch.h"
 
 namespace pellucid::qcow2 {
 
@@ -34,10 +35,10 @@ struct ImageCheck {
 };
 
 // Compares refcounts and copied flags with everything that refers to clusters.
-// Changes nothing. Throws CorruptImage if the snapshot table cannot be read,
-// Unsupported and IoError.
+// Changes nothing. `watch` is told of bytes of tables. Throws CorruptImage if
+// the snapshot table cannot be read, Unsupported and IoError.
 ImageCheck CheckImage(BlockDevice& file, const std::string& file_name,
-                      const Header& header);
+                      const Header& header, const WorkWatch& watch = {});
 
 }  // namespace pellucid::qcow2
 

@@ -83,8 +83,8 @@ void MetadataRegions::CheckAgainstEachOther() const {
     if (regions_[i].begin >= regions_[i - 1].end) continue;
     throw CorruptImage(fmt::format(
         "{}: two of the image's own tables overlap at offset {}; try "
-        "`qemu-img check -r all` on a copy, or --read-only",
-        file_name_, regions_[i].begin));
+        "`pellucid check --repair all {}`, or --read-only",
+        file_name_, regions_[i].begin, file_name_));
   }
 }
 
@@ -173,8 +173,8 @@ void MetadataRegions::Check(uint64_t begin, uint64_t length,
   if (!Overlap(begin, length)) return;
   throw CorruptImage(fmt::format(
       "{}: {} at offset {} would overwrite the image's own tables; try "
-      "`qemu-img check -r all` on a copy",
-      file_name_, what, begin));
+      "`pellucid check --repair all {}`",
+      file_name_, what, begin, file_name_));
 }
 
 }  // namespace pellucid::qcow2

@@ -39,11 +39,13 @@ uint64_t RefcountAt(std::span<const std::byte> piece, uint64_t index,
 class Comparer {
  public:
   Comparer(BlockDevice& file, const Header& header, const ClusterCounts& counts,
-           const std::function<void(const RefcountDifference&)>& each)
+           const std::function<void(const RefcountDifference&)>& each,
+           const WorkWatch& watch)
       : file_(file),
         header_(header),
         counts_(counts),
         each_(each),
+        watch_(watch),
         file_clusters_(file.size() / header.cluster_size() +
                        (file.size() % header.cluster_size() != 0)),
         block_entries_((header.cluster_size() * 8) >> header.refcount_order) {
@@ -56,10 +58,12 @@ class Comparer {
         table + header_.refcount_table_clusters * header_.cluster_size();
     uint64_t first = 0;  // Cluster of the next table entry.
     ForEachPiece(file_, table, end,
-                 [&](uint64_t, std::span<const uint64_t> words) {
+                 [&](uint64_t byte, std::span<const uint64_t> words) {
                    for (const uint64_t word : words) {
                      CompareBlock(first, word & ~kRefcountTableReserved);
                      first += block_entries_;
+                     byte += 8;
+                     if (watch_) watch_((byte - table) / 8, (end - table) / 8);
                    }
                  });
     if (first < counts_.size()) {
@@ -135,6 +139,7 @@ class Comparer {
   const Header& header_;
   const ClusterCounts& counts_;
   const std::function<void(const RefcountDifference&)>& each_;
+  const WorkWatch& watch_;
   const uint64_t file_clusters_;
   const uint64_t block_entries_;
   RefcountComparison result_;
@@ -144,14 +149,16 @@ class Comparer {
 
 RefcountComparison CompareWithRefcounts(
     BlockDevice& file, const Header& header, const ClusterCounts& counts,
-    const std::function<void(const RefcountDifference&)>& each) {
-  return Comparer(file, header, counts, each).Compare();
+    const std::function<void(const RefcountDifference&)>& each,
+    const WorkWatch& watch) {
+  return Comparer(file, header, counts, each, watch).Compare();
 }
 
 void ForEachWrongCopiedFlag(
     BlockDevice& file, const Header& header,
     const std::function<bool(uint64_t cluster)>& is_counted_once,
-    const std::function<void(const WrongCopiedFlag&)>& each) {
+    const std::function<void(const WrongCopiedFlag&)>& each,
+    const WorkWatch& watch) {
   const auto check = [&](bool is_in_l1, uint64_t byte, uint64_t word,
                          bool expected, uint64_t times) {
     if (((word & kCopied) != 0) == expected) return;
@@ -178,6 +185,7 @@ void ForEachWrongCopiedFlag(
                });
   const size_t step = header.l2_entry_size() / 8;
   const bool external = header.has(kExternalDataFile);
+  uint64_t done = 0;
   for (const auto& [table, times] : l2_tables) {
     ForEachPiece(
         file, table, table + header.cluster_size(),
@@ -191,12 +199,14 @@ void ForEachWrongCopiedFlag(
                   external || is_once_at(word & kOffsetMask), times);
           }
         });
+    if (watch) watch(++done, l2_tables.size());
   }
 }
 
 Findings CheckCopiedFlags(BlockDevice& file, const std::string& file_name,
                           const Header& header,
-                          const std::vector<bool>& stored_once) {
+                          const std::vector<bool>& stored_once,
+                          const WorkWatch& watch) {
   Findings findings;
   ForEachWrongCopiedFlag(
       file, header,
@@ -215,7 +225,8 @@ Findings CheckCopiedFlags(BlockDevice& file, const std::string& file_name,
                   wrong.entry, is_set ? "set" : "clear", is_set ? "not " : "");
             },
             wrong.times);
-      });
+      },
+      watch);
   return findings;
 }
 

@@ -10,6 +10,7 @@
 #include "engine/findings.h"
 #include "engine/qcow2/cluster_counts.h"
 #include "engine/qcow2/header.h"
+#include "engine/work_watch.h"
 
 namespace pellucid::qcow2 {
 
@@ -40,13 +41,15 @@ struct RefcountComparison {
 
 // Compares the stored refcounts, of any width, with what a scan counted, and
 // calls `each`, if there is one, for every difference in ascending order; those
-// behind the end too. Memory: a bit for each cluster.
+// behind the end too. `watch` counts entries of the refcount table. Memory: a
+// bit for each cluster.
 //
 // Repair is to collect the differences and then to store each `counted`: a new
 // refcount block that this takes changes counts by itself. Throws IoError.
 RefcountComparison CompareWithRefcounts(
     BlockDevice& file, const Header& header, const ClusterCounts& counts,
-    const std::function<void(const RefcountDifference&)>& each = {});
+    const std::function<void(const RefcountDifference&)>& each = {},
+    const WorkWatch& watch = {});
 
 // An entry whose copied flag (bit 63) disagrees with the refcount of what it
 // refers to.
@@ -59,18 +62,20 @@ struct WrongCopiedFlag {
 
 // Calls `each` for those of the active L1 table and its L2 tables, where the
 // flag has to be set if and only if `is_counted_once(cluster)`. `each` may
-// change the entry in the file. Throws IoError.
+// change the entry in the file. `watch` counts L2 tables. Throws IoError.
 void ForEachWrongCopiedFlag(
     BlockDevice& file, const Header& header,
     const std::function<bool(uint64_t cluster)>& is_counted_once,
-    const std::function<void(const WrongCopiedFlag&)>& each);
+    const std::function<void(const WrongCopiedFlag&)>& each,
+    const WorkWatch& watch = {});
 
 // Finds entries of the active L1 table and its L2 tables whose copied flag (bit
 // 63) disagrees with a stored refcount of 1. A flag that is set wrongly lets a
-// write change a snapshot. Throws IoError.
+// write change a snapshot. `watch` counts L2 tables. Throws IoError.
 Findings CheckCopiedFlags(BlockDevice& file, const std::string& file_name,
                           const Header& header,
-                          const std::vector<bool>& stored_once);
+                          const std::vector<bool>& stored_once,
+                          const WorkWatch& watch = {});
 
 }  // namespace pellucid::qcow2
 

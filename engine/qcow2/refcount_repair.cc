@@ -24,8 +24,8 @@ constexpr uint64_t kMaxChangedBytes = 4 << 20;
       "{}: was not closed properly (the dirty bit of header field "
       "incompatible_features, byte 72, is set), and its refcounts cannot be "
       "repaired because more is wrong: {}; open it with --read-only, or try "
-      "`qemu-img check -r all` on a copy",
-      file_name, why));
+      "`pellucid check --repair all {}`",
+      file_name, why, file_name));
 }
 
 ClusterCounts Count(BlockDevice& file, const std::string& file_name,

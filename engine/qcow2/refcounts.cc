@@ -51,9 +51,9 @@ Refcounts::Block* Refcounts::Load(uint64_t number) {
     throw CorruptImage(fmt::format(
         "{}: refcount table entry {} (byte {}) is {:#x}, which is not a "
         "multiple of the {}-byte cluster within the {}-byte file; try "
-        "`qemu-img check -r all` on a copy",
+        "`pellucid check --repair all {}`",
         file_name_, number, table_offset_ + number * 8, offset, cluster_size_,
-        file_.size()));
+        file_.size(), file_name_));
   }
   if ((blocks_.size() + 1) * cluster_size_ > kMaxBlockBytes) DropCleanBlocks();
   auto block = std::make_unique<Block>();
@@ -158,8 +158,8 @@ bool Refcounts::Decrement(uint64_t cluster) {
   if (count == 0) {
     throw CorruptImage(fmt::format(
         "{}: the cluster at offset {} was in use but its refcount is 0; try "
-        "`qemu-img check -r all` on a copy",
-        file_name_, cluster * cluster_size_));
+        "`pellucid check --repair all {}`",
+        file_name_, cluster * cluster_size_, file_name_));
   }
   Set(cluster, count - 1);
   return count == 1;

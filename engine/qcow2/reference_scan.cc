@@ -23,11 +23,12 @@ constexpr uint64_t kMaxBitmapTableEntries = 0x800'0000;
 class Scanner {
  public:
   Scanner(BlockDevice& file, const std::string& file_name, const Header& header,
-          CountRefcounts count_refcounts)
+          CountRefcounts count_refcounts, const WorkWatch& watch)
       : file_(file),
         file_name_(file_name),
         header_(header),
         count_refcounts_(count_refcounts == CountRefcounts::kYes),
+        watch_(watch),
         file_size_(file.size()),
         cluster_size_(header.cluster_size()),
         limit_(header.refcount_order >= 5
@@ -45,7 +46,7 @@ class Scanner {
   ReferenceScan Scan(std::span<const Snapshot> snapshots) && {
     AddMetadata(0, 0, cluster_size_, "the header");
     AddL1Tables(snapshots);
-    for (const auto& [offset, uses] : l2_tables_) ScanL2Table(offset, uses);
+    ScanL2Tables();
     AddSnapshotTable(snapshots);
     if (header_.crypto_header) {
       AddMetadata(0, header_.crypto_header->offset,
@@ -202,6 +203,14 @@ class Scanner {
   bool IsActiveL1Entry(uint64_t byte) const {
     return byte >= header_.l1_table_offset &&
            byte - header_.l1_table_offset < uint64_t{8} * header_.l1_size;
+  }
+
+  void ScanL2Tables() {
+    uint64_t done = 0;
+    for (const auto& [offset, uses] : l2_tables_) {
+      ScanL2Table(offset, uses);
+      if (watch_) watch_(++done, l2_tables_.size());
+    }
   }
 
   void ScanL2Table(uint64_t table, const Uses& uses) {
@@ -464,6 +473,7 @@ class Scanner {
   const std::string& file_name_;
   const Header& header_;
   const bool count_refcounts_;
+  const WorkWatch& watch_;
   const uint64_t file_size_;
   const uint64_t cluster_size_;
   const uint64_t limit_;  // Largest refcount.
@@ -482,8 +492,10 @@ class Scanner {
 ReferenceScan ScanReferences(BlockDevice& file, const std::string& file_name,
                              const Header& header,
                              std::span<const Snapshot> snapshots,
-                             CountRefcounts count_refcounts) {
-  return Scanner(file, file_name, header, count_refcounts).Scan(snapshots);
+                             CountRefcounts count_refcounts,
+                             const WorkWatch& watch) {
+  return Scanner(file, file_name, header, count_refcounts, watch)
+      .Scan(snapshots);
 }
 
 }  // namespace pellucid::qcow2

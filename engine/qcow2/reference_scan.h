@@ -10,6 +10,7 @@
 #include "engine/qcow2/cluster_counts.h"
 #include "engine/qcow2/header.h"
 #include "engine/qcow2/snapshots.h"
+#include "engine/work_watch.h"
 
 namespace pellucid::qcow2 {
 
@@ -59,11 +60,13 @@ enum class CountRefcounts { kYes, kNo };
 // are needed (ClusterCounts), some 64 bytes for each L2 table, 32 for each
 // other table.
 //
-// Throws Unsupported above ClusterCounts::kMaxClusters, and IoError.
+// `watch` counts L2 tables. Throws Unsupported above
+// ClusterCounts::kMaxClusters, and IoError.
 ReferenceScan ScanReferences(
     BlockDevice& file, const std::string& file_name, const Header& header,
     std::span<const Snapshot> snapshots,
-    CountRefcounts count_refcounts = CountRefcounts::kYes);
+    CountRefcounts count_refcounts = CountRefcounts::kYes,
+    const WorkWatch& watch = {});
 
 }  // namespace pellucid::qcow2
 

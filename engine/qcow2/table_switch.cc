@@ -82,8 +82,8 @@ void TableSwitch::CheckIsSound() {
   }
   throw CorruptImage(fmt::format(
       "{}: its tables are damaged and therefore not changed ({}); try "
-      "`qemu-img check -r all` on a copy",
-      file_name_, first));
+      "`pellucid check --repair all {}`",
+      file_name_, first, file_name_));
 }
 
 void TableSwitch::MarkLeaked(uint64_t cluster) {

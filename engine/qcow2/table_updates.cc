@@ -48,9 +48,10 @@ std::optional<HostOffset> TableUpdates::PinEntry(uint64_t l1_index,
   } else if (regions_.OverlapSnapshotTable(table.value, cluster_size_)) {
     throw CorruptImage(fmt::format(
         "{}: L1 entry {} (byte {}) has the copied flag, but a snapshot refers "
-        "to its L2 table at offset {} too; try `qemu-img check -r all` on a "
-        "copy",
-        file_name_, l1_index, map_.L1EntryOffset(l1_index).value, table.value));
+        "to its L2 table at offset {} too; try "
+        "`pellucid check --repair all {}`",
+        file_name_, l1_index, map_.L1EntryOffset(l1_index).value, table.value,
+        file_name_));
   }
   if (!map_.l2_cache().Pin(map_.EntryOffset(table, index))) return std::nullopt;
   return table;

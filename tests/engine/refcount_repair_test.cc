@@ -379,7 +379,9 @@ TEST(RefcountRepairRefusalTest, OtherDamageIsRefusedBeforeThePassphrase) {
     EXPECT_THAT(
         ThrownText<CorruptImage>([&] { OpenImage(options, passphrases); }),
         AllOf(HasSubstr("disk.qcow2"), HasSubstr("dirty bit"),
-              HasSubstr("--read-only"), HasSubstr("qemu-img check -r all")));
+              HasSubstr("--read-only"),
+              HasSubstr("`pellucid check --repair all "),
+              HasSubstr("disk.qcow2`")));
     EXPECT_EQ(passphrases.given(), 0);
     options.writable = false;
     EXPECT_EQ(OpenImage(options, passphrases).device->size(), 1U << 20);

@@ -76,6 +76,8 @@ TEST(MountOptionsTest, NumbersAreTakenUpToTheirLimits) {
   EXPECT_EQ(ParseMountOptions({"umask=777"}).umask, 0777U);
   EXPECT_EQ(ParseMountOptions({"umask=0"}).umask, 0U);
   EXPECT_EQ(ParseMountOptions({"max_read=4096"}).max_read, 4096U);
+  EXPECT_EQ(ParseMountOptions({"max_read=128K"}).max_read, 131072U);
+  EXPECT_EQ(ParseMountOptions({"max_write=1MiB"}).max_write, 1048576U);
 }
 
 struct BadOption {
@@ -107,6 +109,10 @@ INSTANTIATE_TEST_SUITE_P(
         BadOption{"umask=1000", "-o umask=1000"},
         BadOption{"max_read=4095", "-o max_read=4095"},
         BadOption{"max_read=1048577", "-o max_read=1048577"},
+        BadOption{"max_read=2M", "-o max_read=2097152"},
+        BadOption{"max_read=4294967295M", "-o max_read=45035996"},
+        BadOption{"max_read=8KB", "-o max_read=8KB"},
+        BadOption{"max_read=M", "-o max_read=M"},
         BadOption{"max_write=4095", "-o max_write=4095"},
         BadOption{"fsname=", "-o fsname"}, BadOption{"ro=1", "-o ro"},
         BadOption{"allow_other=1", "-o allow_other"}, BadOption{"=1", "-o "},

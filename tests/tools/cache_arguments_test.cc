@@ -20,7 +20,7 @@ CacheOptions Parse(const std::vector<std::string>& words) {
   boost::program_options::options_description options;
   arguments.AddTo(options);
   const CommandSyntax syntax = {
-      .synopsis = "", .description = "", .operands = {}};
+      .synopsis = "", .description = "", .operands = {}, .common_options = {}};
   ParseCommandLine(syntax, options, words);
   return arguments.ToCacheOptions();
 }

@@ -13,7 +13,8 @@ namespace po = boost::program_options;
 
 const CommandSyntax kSyntax = {.synopsis = "pellucid copy [OPTION]... FROM TO",
                                .description = "Copies.",
-                               .operands = {"FROM", "TO"}};
+                               .operands = {"FROM", "TO"},
+                               .common_options = {"fast"}};
 
 class CommandLineTest : public testing::Test {
  protected:
@@ -70,11 +71,26 @@ TEST_F(CommandLineTest, WrongOnesAreRefused) {
 TEST_F(CommandLineTest, HelpNeedsNoOperands) {
   testing::internal::CaptureStdout();
   EXPECT_EQ(Parse({"--help"}), std::nullopt);
-  EXPECT_EQ(testing::internal::GetCapturedStdout(),
-            "Usage: pellucid copy [OPTION]... FROM TO\n\nCopies.\n\nOptions:\n"
-            "  --name NAME         a name\n"
-            "  -f, --fast          \n"
-            "  -h, --help          print this help and exit\n");
+  EXPECT_EQ(
+      testing::internal::GetCapturedStdout(),
+      "Usage: pellucid copy [OPTION]... FROM TO\n\nCopies.\n\nOptions:\n"
+      "  --name NAME         a name\n"
+      "  -f, --fast          \n"
+      "  -h, --help          print the common options (-h), or all of them "
+      "(--help)\n");
+}
+
+TEST_F(CommandLineTest, ShortHelpHasTheCommonOptionsAndSaysWhereTheRestIs) {
+  for (const std::vector<std::string>& words :
+       std::vector<std::vector<std::string>>{{"-h"}, {"-fh"}, {"a", "-h"}}) {
+    testing::internal::CaptureStdout();
+    EXPECT_EQ(Parse(words), std::nullopt);
+    EXPECT_EQ(testing::internal::GetCapturedStdout(),
+              "Usage: pellucid copy [OPTION]... FROM TO\n\nCommon options:\n"
+              "  -f, --fast          \n"
+              "\n`pellucid copy --help` tells all, and so does `man "
+              "pellucid-copy`.\n");
+  }
 }
 
 TEST(Printable, ControlCharactersBecomeVisible) {

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "engine/luks/weaknesses.h"
 #include "tests/tools/encrypted_image_fixture.h"
 #include "tools/info_json.h"
 #include "tools/info_text.h"
@@ -90,6 +91,126 @@ TEST_F(InfoCommandTest, TheBackingChainIsATree) {
               HasSubstr("\n    base.qcow2\n      format:"));
 }
 
+TEST_F(InfoCommandTest, AllocationIsThatOfQemuImg) {
+  MakeImage("disk.qcow2", "compat=1.1");
+  const json theirs =
+      json::parse(RunTool({"qemu-img", "check", "--output=json", "disk.qcow2"},
+                          "", folder_.path()));
+  const json ours = Info({"disk.qcow2"})["qcow2"];
+  EXPECT_EQ(ours["total_clusters"], theirs["total-clusters"]);
+  EXPECT_EQ(ours["allocated_clusters"], theirs["allocated-clusters"]);
+  EXPECT_EQ(ours["allocated_clusters"], 49);
+  EXPECT_EQ(ours["compressed_clusters"], 0);
+  const ProgramResult text = RunPellucid({"info", "disk.qcow2"});
+  EXPECT_THAT(text.out, HasSubstr("allocated:   49 of 1024 clusters, 4.8 %\n"));
+}
+
+TEST_F(InfoCommandTest, CompressedClustersInAnEncryptedImageAreWarnedOf) {
+  MakeImage("plain.qcow2", "compat=1.1");
+  RunTool({"qemu-img", "convert", "-c", "-O", "qcow2", "plain.qcow2",
+           "compressed.qcow2"},
+          "", folder_.path());
+  // Without encryption that is nothing to be warned of.
+  const json plain = Info({"compressed.qcow2"});
+  EXPECT_EQ(plain["qcow2"]["compressed_clusters"], 49);
+  EXPECT_EQ(plain["warnings"], json::array());
+  EXPECT_THAT(RunPellucid({"info", "compressed.qcow2"}).out,
+              HasSubstr("compressed:  49 of them, with zlib\n"));
+  // The first entry in use, with the compressed flag in place of the copied
+  // one.
+  Bytes image = ReadHostFile(MakeImage("both.qcow2"));
+  uint64_t entry =
+      LoadNumber(image, LoadNumber(image, 40, 8), 8) & 0x00ff'ffff'ffff'fe00;
+  while (LoadNumber(image, entry, 8) == 0) entry += 8;
+  StoreNumber(image, entry, 8, LoadNumber(image, entry, 8) ^ 3ULL << 62);
+  WriteHostFile(folder_ / "both.qcow2", image);
+  const json warnings = Info({"both.qcow2"})["warnings"];
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_THAT(
+      warnings[0].get<std::string>(),
+      testing::MatchesRegex("[1-9][0-9]* compressed clusters lie in the "
+                            "encrypted image as plaintext"));
+  EXPECT_THAT(RunPellucid({"info", "both.qcow2"}).out,
+              HasSubstr("\n  warning:     " + warnings[0].get<std::string>()));
+}
+
+TEST_F(InfoCommandTest, LegacyAesIsWarnedOf) {
+  MakeImage("aes.qcow2", "encrypt.format=aes");
+  const json warnings = Info({"aes.qcow2"})["warnings"];
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_THAT(warnings[0].get<std::string>(), HasSubstr("legacy AES"));
+}
+
+TEST_F(InfoCommandTest, MarksOfDamageAreWarnedOf) {
+  MakeImage("disk.qcow2", "compat=1.1");
+  Bytes image = ReadHostFile(folder_ / "disk.qcow2");
+  StoreNumber(image, 72, 8, 3);  // Dirty and corrupt.
+  WriteHostFile(folder_ / "disk.qcow2", image);
+  EXPECT_THAT(Info({"disk.qcow2"})["warnings"].get<std::vector<std::string>>(),
+              testing::ElementsAre(HasSubstr("not closed properly"),
+                                   HasSubstr("marked as corrupt")));
+}
+
+// Entries that refer to nowhere keep nobody from looking at the rest.
+TEST_F(InfoCommandTest, DamagedTablesAreNoError) {
+  MakeImage("disk.qcow2", "compat=1.1");
+  Bytes image = ReadHostFile(folder_ / "disk.qcow2");
+  const uint64_t l1 = LoadNumber(image, 40, 8);
+  const uint64_t l2 = LoadNumber(image, l1, 8) & 0x00ff'ffff'ffff'fe00;
+  StoreNumber(image, l2, 8, uint64_t{1} << 50);
+  WriteHostFile(folder_ / "disk.qcow2", image);
+  EXPECT_EQ(Info({"disk.qcow2"})["qcow2"]["allocated_clusters"], 50);
+}
+
+LuksInfo LuksWith(const KeyslotInfo& keyslot) {
+  LuksInfo info;
+  info.cipher = "aes";
+  info.mode = "xts-plain64";
+  info.keyslots.push_back(keyslot);
+  return info;
+}
+
+TEST(Weaknesses, KeyslotsThatAreCheapToGuess) {
+  KeyslotInfo pbkdf2 = {
+      .index = 5, .kdf = "pbkdf2-sha256", .iterations = 99999};
+  EXPECT_THAT(luks::WeaknessesOf(LuksWith(pbkdf2)),
+              testing::ElementsAre("guessing the passphrase of keyslot 5 is "
+                                   "cheap: pbkdf2-sha256 with 99999 "
+                                   "iterations"));
+  pbkdf2.iterations = 100000;
+  EXPECT_THAT(luks::WeaknessesOf(LuksWith(pbkdf2)), testing::IsEmpty());
+  KeyslotInfo argon2 = {.kdf = "argon2id", .time = 2, .memory_kib = 19455};
+  EXPECT_THAT(luks::WeaknessesOf(LuksWith(argon2)),
+              testing::ElementsAre(HasSubstr("argon2id with 2 passes")));
+  argon2.memory_kib = 19456;
+  EXPECT_THAT(luks::WeaknessesOf(LuksWith(argon2)), testing::IsEmpty());
+}
+
+TEST(Weaknesses, CiphersThatHideLittle) {
+  LuksInfo info;
+  info.cipher = "cipher_null";
+  info.mode = "ecb";
+  EXPECT_THAT(luks::WeaknessesOf(info),
+              testing::ElementsAre("the null cipher encrypts nothing"));
+  info.cipher = "aes";
+  EXPECT_THAT(luks::WeaknessesOf(info),
+              testing::ElementsAre(HasSubstr("aes-ecb shows which")));
+}
+
+TEST_F(InfoCommandTest, AWeakKeyslotIsWarnedOf) {
+  KeyFile();
+  RunTool({PELLUCID_PROGRAM, "create", "--quiet", "--key-file", "key",
+           "--pbkdf2-iterations", "1000", "disk.qcow2", "1M"},
+          "", folder_.path());
+  const json luks = Info({"disk.qcow2"})["qcow2"]["luks"];
+  ASSERT_EQ(luks["warnings"].size(), 1u);
+  EXPECT_THAT(luks["warnings"][0].get<std::string>(),
+              HasSubstr("keyslot 0 is cheap"));
+  EXPECT_THAT(RunPellucid({"info", "disk.qcow2"}).out,
+              HasSubstr("    warning:     guessing the passphrase of keyslot "
+                        "0 is cheap: pbkdf2-sha256 with 1000 iterations\n"));
+}
+
 TEST_F(InfoCommandTest, AMissingBackingFileIsToldNotFatal) {
   MakeImage("base.qcow2", "compat=1.1");
   MakeImage("top.qcow2", "backing_file=base.qcow2,backing_fmt=qcow2");
@@ -168,7 +289,7 @@ TEST(InfoJson, EveryFieldIsThereWhateverTheImage) {
   const json parsed = json::parse(cli::FormatInfoAsJson(ImageInfo()));
   for (const char* field :
        {"file", "format", "virtual_size", "file_size", "disk_size", "qcow2",
-        "luks", "backing", "backing_error"}) {
+        "luks", "backing", "backing_error", "warnings"}) {
     EXPECT_TRUE(parsed.contains(field)) << field;
   }
 }

@@ -530,7 +530,17 @@ TEST(KeyCommandRefusalTest, ImagesWithoutAHeaderToChange) {
 
   RunTool({"qemu-img", "create", "-f", "vmdk", folder / "disk.vmdk", "1M"});
   EXPECT_EQ(key("disk.vmdk").exit_code, 5);
-  EXPECT_THAT(key("disk.vmdk").err, HasSubstr("is a VMDK image"));
+  EXPECT_THAT(key("disk.vmdk").err, AllOf(HasSubstr("is a VMDK image"),
+                                          HasSubstr("or say --format raw")));
+  const auto with_header = [&](const std::string& subcommand) {
+    return RunProgram({PELLUCID_PROGRAM, subcommand, "--header",
+                       folder / "disk.vmdk", folder / "plain"});
+  };
+  for (const char* subcommand : {"info", "check"}) {
+    EXPECT_THAT(with_header(subcommand).err,
+                HasSubstr("or say --header-format raw"))
+        << subcommand;
+  }
 
   EXPECT_EQ(key("missing").exit_code, 7);
   const ProgramResult action =

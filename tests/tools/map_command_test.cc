@@ -279,7 +279,8 @@ TEST(MapSvg, AnyFileNameIsWellFormed) {
 TEST(MapText, FileNamesCannotDriveTheTerminal) {
   const MapExtent extent = {
       .length = 512, .kind = MapKind::kData, .host_offset = 0};
-  EXPECT_THAT(cli::FormatMapLine(extent, "a\x1b[31m"), Not(HasSubstr("\x1b")));
+  EXPECT_THAT(cli::FormatMapLine(extent, "a\x1b[31m", 1),
+              Not(HasSubstr("\x1b")));
   EXPECT_EQ(json::parse(cli::FormatMapObject(extent, "\xff"))["filename"],
             "\xef\xbf\xbd");
 }
