@@ -115,6 +115,7 @@ int RunMapCommand(const std::vector<std::string>& words) {
 
   OpenOptions open_options = arguments.ToOpenOptions();
   open_options.image = (*operands)[0];
+  CheckExpectedHeader(open_options);
   ImageMap map(open_options);
   for (const std::string& warning : map.warnings()) Warn(warning);
   if (outputs.json) {

@@ -29,6 +29,8 @@ class OpenArguments {
   OpenOptions ToOpenOptions() const;
 
   bool read_only() const { return read_only_; }
+  // Was anything said that makes sense for an image only?
+  bool names_image_parts() const;
   // Is standard input one of the key files?
   bool reads_standard_input() const;
 
@@ -59,6 +61,7 @@ class OpenArguments {
   std::vector<std::string> keyring_;
   std::string volume_key_file_;
   std::string keyslot_;
+  ExpectedHeader expected_header_;
   bool no_backing_ = false;
   bool force_share_ = false;
   bool read_only_ = false;
@@ -68,6 +71,9 @@ class OpenArguments {
 void Warn(const std::string& text);
 // Prints what `image` warns of.
 void WarnAbout(const OpenedImage& image);
+// Refuses an image whose header is not the expected one, for subcommands that
+// have no use for the header. Throws as DescribeImage() does.
+void CheckExpectedHeader(const OpenOptions& options);
 // OpenImage() and WarnAbout().
 OpenedImage OpenAndWarn(const OpenOptions& options,
                         PassphraseSource& passphrases);
