@@ -126,6 +126,7 @@ ExportTarget::ExportTarget(const ExportTargetOptions& options, uint64_t size,
       file_(OpenOrDuplicate(options, created_)) {
   if (!file_.is_open()) ThrowIoError(errno, name_);
   const struct stat status = StatOf(file_.get(), name_);
+  id_ = HostFileId::Of(status);
   if (!created_) {
     RefuseTarget(status, name_, options);
     RefuseSources(status, name_, sources);
