@@ -16,6 +16,7 @@
 #include "tools/command_line.h"
 #include "tools/copy_arguments.h"
 #include "tools/export_target.h"
+#include "tools/forensic_run.h"
 #include "tools/interrupt_watch.h"
 #include "tools/manifest_arguments.h"
 #include "tools/open_arguments.h"
@@ -125,29 +126,11 @@ std::unique_ptr<NewManifest> BeginManifest(const ExportArguments& arguments,
                                        header);
 }
 
-}  // namespace
-
-int RunExportCommand(const std::vector<std::string>& words) {
-  ExportArguments arguments;
-  po::options_description options;
-  arguments.AddTo(options);
-  const auto operands = ParseCommandLine(kSyntax, options, words);
-  if (!operands) return 0;
-  const std::string& path = (*operands)[1];
-
-  OpenOptions open_options = arguments.open.ToOpenOptions();
-  open_options.image = (*operands)[0];
-  const WantedPart wanted = ParsePart(arguments);
-  arguments.copy.Threads();
-  const std::vector<std::string> hash_names = arguments.copy.HashNames();
-  const ExportTargetOptions target_options = {
-      .path = path,
-      .overwrite = arguments.force,
-      .sparse = arguments.copy.sparse()};
-  // Before anybody has to type a passphrase.
-  CheckExportTarget(target_options);
-  arguments.manifest.Check(arguments.force);
-
+// The export proper, when everything that can be refused has been.
+int Export(const OpenOptions& open_options, const WantedPart& wanted,
+           const ExportTargetOptions& target_options,
+           const std::vector<std::string>& hash_names,
+           const ExportArguments& arguments) {
   const OpenedImage image = OpenAndWarn(
       open_options, *arguments.open.MakePassphraseSource(open_options));
   arguments.manifest.CheckIsNone(image.files);
@@ -179,10 +162,38 @@ int RunExportCommand(const std::vector<std::string>& words) {
     throw;
   }
   if (!digests.empty()) {
-    arguments.copy.PrintHashes(digests, path, part,
-                               path == "-" ? stderr : stdout);
+    arguments.copy.PrintHashes(digests, target_options.path, part,
+                               target_options.path == "-" ? stderr : stdout);
   }
   return 0;
+}
+
+}  // namespace
+
+int RunExportCommand(const std::vector<std::string>& words) {
+  ExportArguments arguments;
+  po::options_description options;
+  arguments.AddTo(options);
+  const auto operands = ParseCommandLine(kSyntax, options, words);
+  if (!operands) return 0;
+  const std::string& path = (*operands)[1];
+
+  OpenOptions open_options = arguments.open.ToOpenOptions();
+  open_options.image = (*operands)[0];
+  const WantedPart wanted = ParsePart(arguments);
+  arguments.copy.Threads();
+  const std::vector<std::string> hash_names = arguments.copy.HashNames();
+  const ExportTargetOptions target_options = {
+      .path = path,
+      .overwrite = arguments.force,
+      .sparse = arguments.copy.sparse()};
+  // Before anybody has to type a passphrase.
+  CheckExportTarget(target_options);
+  arguments.manifest.Check(arguments.force);
+
+  return RunForensically(arguments.open.forensic(), "export", words, [&] {
+    return Export(open_options, wanted, target_options, hash_names, arguments);
+  });
 }
 
 }  // namespace pellucid::cli

@@ -152,6 +152,7 @@ int RunImportCommand(const std::vector<std::string>& words) {
   OpenOptions open_options = arguments.open.ToOpenOptions();
   open_options.image = (*operands)[1];
   open_options.writable = true;
+  arguments.open.forensic().RefuseWriting("an import");
   if (arguments.open.read_only()) {
     throw UsageError("an import writes; it cannot be --read-only");
   }

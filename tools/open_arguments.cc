@@ -111,6 +111,7 @@ void OpenArguments::AddTo(po::options_description& options) {
        "read although another program may be writing")  //
       ("read-only", po::bool_switch(&read_only_),
        "open the image for reading only");
+  forensic_.AddTo(options);
 }
 
 OpenOptions OpenArguments::ToOpenOptions() const {

@@ -9,6 +9,7 @@
 
 #include "engine/open_image.h"
 #include "engine/passphrase_source.h"
+#include "tools/forensic_run.h"
 #include "tools/key_files.h"
 
 namespace pellucid::cli {
@@ -28,7 +29,8 @@ class OpenArguments {
   // Throws UsageError for a value that an option does not take.
   OpenOptions ToOpenOptions() const;
 
-  bool read_only() const { return read_only_; }
+  bool read_only() const { return read_only_ || forensic_.wanted(); }
+  const ForensicArguments& forensic() const { return forensic_; }
   // Was anything said that makes sense for an image only?
   bool names_image_parts() const;
   // Is standard input one of the key files?
@@ -65,6 +67,7 @@ class OpenArguments {
   bool no_backing_ = false;
   bool force_share_ = false;
   bool read_only_ = false;
+  ForensicArguments forensic_;
 };
 
 // Prints a warning on standard error.

@@ -85,6 +85,7 @@ int RunResizeCommand(const std::vector<std::string>& words) {
   CheckExpectedHeader(open_options);
   NewSize size = ParseNewSize(text);
   size.may_shrink = shrink;
+  open.forensic().RefuseWriting("a resize");
   if (open.read_only()) {
     throw UsageError("the size of an image cannot be changed --read-only");
   }

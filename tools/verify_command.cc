@@ -18,6 +18,7 @@
 #include "engine/open_image.h"
 #include "tools/command_line.h"
 #include "tools/copy_arguments.h"
+#include "tools/forensic_run.h"
 #include "tools/manifest_check.h"
 #include "tools/manifest_reader.h"
 #include "tools/open_arguments.h"
@@ -196,17 +197,19 @@ int Run(const std::vector<std::string>& words) {
   if (!operands) return kSame;
   ParseThreads(arguments.threads);
   const std::string& name = (*operands)[1];
-  ManifestReader manifest((*operands)[0]);
-  const Copy copy = OpenCopy(name, manifest.header(), arguments);
-  const std::vector<Difference> differences =
-      FindDifferences(manifest, copy, arguments);
-  if (!arguments.quiet) {
-    fmt::print("{}", arguments.json
-                         ? FormatJson((*operands)[0], name, manifest, copy,
-                                      differences)
-                         : FormatText(name, manifest, copy, differences));
-  }
-  return differences.empty() ? kSame : kDiffers;
+  return RunForensically(arguments.open.forensic(), "verify", words, [&] {
+    ManifestReader manifest((*operands)[0]);
+    const Copy copy = OpenCopy(name, manifest.header(), arguments);
+    const std::vector<Difference> differences =
+        FindDifferences(manifest, copy, arguments);
+    if (!arguments.quiet) {
+      fmt::print("{}", arguments.json
+                           ? FormatJson((*operands)[0], name, manifest, copy,
+                                        differences)
+                           : FormatText(name, manifest, copy, differences));
+    }
+    return differences.empty() ? kSame : kDiffers;
+  });
 }
 
 }  // namespace
