@@ -11,6 +11,7 @@
 #include "engine/luks/located_header.h"
 #include "engine/luks/luks_device.h"
 #include "engine/luks/unlock.h"
+#include "engine/noise_probe.h"
 
 namespace pellucid {
 namespace {
@@ -31,10 +32,17 @@ void Report(const ImageLayer& top, OpenedImage& opened) {
   }
 }
 
+// Of the first segment, which is all of the volume but in the middle of a
+// reencryption.
+NoiseProbe ProbeOf(BlockDevice& payload, const luks::VolumeHeader& header) {
+  const luks::Segment& first = header.segments.front();
+  return {payload, first.offset, first.bytes(payload.size())};
+}
+
 AssembledLayers OpenLuksVolume(AssembledLayers payload,
                                const std::string& payload_name,
                                const luks::LocatedHeader& located,
-                               std::optional<unsigned> keyslot,
+                               bool detached, std::optional<unsigned> keyslot,
                                PassphraseSource& passphrases,
                                std::vector<std::string>& warnings) {
   luks::CheckPayload(located, payload.device->size(), payload_name);
@@ -47,12 +55,24 @@ AssembledLayers OpenLuksVolume(AssembledLayers payload,
   }
   const crypto::SecretBytes key =
       luks::Unlock(located, located.file_name, keyslot, passphrases);
+  std::optional<NoiseProbe> probe;
+  if (detached) probe = ProbeOf(*payload.device, located.header);
   if (payload.writable != nullptr) {
-    return AssembledLayers::Writable(std::make_unique<luks::LuksDevice>(
+    payload = AssembledLayers::Writable(std::make_unique<luks::LuksDevice>(
         payload.TakeWritable(), located.header, key.bytes()));
+  } else {
+    payload = AssembledLayers::ReadOnly(std::make_unique<luks::LuksDevice>(
+        std::move(payload.device), located.header, key.bytes()));
   }
-  return AssembledLayers::ReadOnly(std::make_unique<luks::LuksDevice>(
-      std::move(payload.device), located.header, key.bytes()));
+  if (probe && probe->IsNoise(*payload.device)) {
+    warnings.push_back(fmt::format(
+        "{}: looks random when it is decrypted with {}: neither a partition "
+        "table nor a file system is to be seen; unless it was filled with "
+        "random data, the header may belong to another image, or --format is "
+        "wrong",
+        payload_name, located.file_name));
+  }
+  return payload;
 }
 
 // The layers of the detached header, for reading.
@@ -94,6 +114,15 @@ OpenedImage OpenImage(const OpenOptions& options,
     Report(*header_layers, opened);
   }
 
+  const ExpectedHeader& expected = options.expected_header;
+  if (header_layers) {
+    CheckHeaderFile(expected, header_layers->file.device(),
+                    options.header.native());
+  } else if (layers->embedded_luks) {
+    CheckUuid(expected, layers->embedded_luks->header, options.image.native());
+  }
+  const bool expects_volume = header_layers || !layers->embedded_luks;
+
   // --keyslot is for the layer that the user sees first.
   std::optional<unsigned> keyslot = options.keyslot;
   UnlockLayers(*layers, keyslot, passphrases);
@@ -103,7 +132,8 @@ OpenedImage OpenImage(const OpenOptions& options,
   const std::string image = options.image.native();
   std::unique_ptr<BlockDevice> header_device;
   std::optional<luks::LocatedHeader> located;
-  if (header_layers) {
+  const bool detached = header_layers != nullptr;
+  if (detached) {
     UnlockLayers(*header_layers, std::nullopt, passphrases);
     header_device = AssembleLayers(std::move(header_layers)).device;
     located =
@@ -113,9 +143,14 @@ OpenedImage OpenImage(const OpenOptions& options,
     located = luks::ReadLuksHeader(*content.device, 0, content.device->size(),
                                    image, luks::Place::kInPlace);
   }
+  if (expects_volume && located) {
+    CheckUuid(expected, located->header, located->file_name);
+  } else if (expects_volume && expected.any()) {
+    ThrowNoHeader(image);
+  }
   if (located) {
-    content = OpenLuksVolume(std::move(content), image, *located, keyslot,
-                             passphrases, opened.warnings);
+    content = OpenLuksVolume(std::move(content), image, *located, detached,
+                             keyslot, passphrases, opened.warnings);
   }
   opened.device = std::move(content.device);
   opened.writable = content.writable;
