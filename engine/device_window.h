@@ -37,6 +37,27 @@ class DeviceWindow : public WritableDevice {
   const uint64_t size_;
 };
 
+// The same of a device that is only read.
+class WindowReader : public BlockDevice {
+ public:
+  WindowReader(BlockDevice& device, uint64_t offset, uint64_t size)
+      : device_(device), offset_(offset), size_(size) {}
+
+  uint64_t size() const override { return size_; }
+  void Read(uint64_t offset, std::span<std::byte> out) override {
+    device_.Read(offset_ + offset, out);
+  }
+  Extent ExtentAt(uint64_t offset, uint64_t max_length) override {
+    return device_.ExtentAt(offset_ + offset,
+                            std::min(max_length, size_ - offset));
+  }
+
+ private:
+  BlockDevice& device_;
+  const uint64_t offset_;
+  const uint64_t size_;
+};
+
 }  // namespace pellucid
 
 #endif  // PELLUCID_ENGINE_DEVICE_WINDOW_H_

@@ -339,8 +339,12 @@ AssembledLayers Assemble(std::unique_ptr<ImageLayer> layer,
   parts.wipes_freed = layer->wipes_freed;
   const bool is_writable = parts.writable_file != nullptr;
   auto image = std::make_unique<qcow2::Qcow2Image>(std::move(parts));
-  return is_writable ? AssembledLayers::Writable(std::move(image))
-                     : AssembledLayers::ReadOnly(std::move(image));
+  qcow2::Qcow2Image* const qcow2 = image.get();
+  AssembledLayers layers = is_writable
+                               ? AssembledLayers::Writable(std::move(image))
+                               : AssembledLayers::ReadOnly(std::move(image));
+  layers.qcow2 = qcow2;
+  return layers;
 }
 
 // How to open `path` all the same; a backing file has no option for that.

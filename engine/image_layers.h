@@ -19,6 +19,10 @@
 
 namespace pellucid {
 
+namespace qcow2 {
+class Qcow2Image;
+}
+
 // One file of a backing chain, opened and checked but not yet unlocked.
 // Everything that can be refused without a passphrase has been.
 struct ImageLayer {
@@ -75,6 +79,8 @@ std::unique_ptr<crypto::SectorCipher> ClusterCipher(const ImageLayer& layer);
 struct AssembledLayers {
   std::unique_ptr<BlockDevice> device;
   WritableDevice* writable = nullptr;  // Owned by `device`.
+  // What it is if it is a qcow2 image.
+  qcow2::Qcow2Image* qcow2 = nullptr;
 
   static AssembledLayers ReadOnly(std::unique_ptr<BlockDevice> device) {
     return {.device = std::move(device)};

@@ -39,12 +39,14 @@ NoiseProbe ProbeOf(BlockDevice& payload, const luks::VolumeHeader& header) {
   return {payload, first.offset, first.bytes(payload.size())};
 }
 
-AssembledLayers OpenLuksVolume(AssembledLayers payload,
-                               const std::string& payload_name,
-                               const luks::LocatedHeader& located,
-                               bool detached, std::optional<unsigned> keyslot,
-                               PassphraseSource& passphrases,
-                               std::vector<std::string>& warnings) {
+// Puts the LUKS volume on top of `content`; gives its device.
+luks::LuksDevice& OpenLuksVolume(AssembledLayers& content,
+                                 const std::string& payload_name,
+                                 const luks::LocatedHeader& located,
+                                 bool detached, std::optional<unsigned> keyslot,
+                                 PassphraseSource& passphrases,
+                                 std::vector<std::string>& warnings) {
+  AssembledLayers payload = std::move(content);
   luks::CheckPayload(located, payload.device->size(), payload_name);
   std::ranges::copy(located.header.warnings, std::back_inserter(warnings));
   const uint64_t cut = luks::CutBytes(located.header, payload.device->size());
@@ -57,14 +59,19 @@ AssembledLayers OpenLuksVolume(AssembledLayers payload,
       luks::Unlock(located, located.file_name, keyslot, passphrases);
   std::optional<NoiseProbe> probe;
   if (detached) probe = ProbeOf(*payload.device, located.header);
-  if (payload.writable != nullptr) {
-    payload = AssembledLayers::Writable(std::make_unique<luks::LuksDevice>(
-        payload.TakeWritable(), located.header, key.bytes()));
+  std::unique_ptr<luks::LuksDevice> volume;
+  const bool is_writable = payload.writable != nullptr;
+  if (is_writable) {
+    volume = std::make_unique<luks::LuksDevice>(payload.TakeWritable(),
+                                                located.header, key.bytes());
   } else {
-    payload = AssembledLayers::ReadOnly(std::make_unique<luks::LuksDevice>(
-        std::move(payload.device), located.header, key.bytes()));
+    volume = std::make_unique<luks::LuksDevice>(std::move(payload.device),
+                                                located.header, key.bytes());
   }
-  if (probe && probe->IsNoise(*payload.device)) {
+  luks::LuksDevice& device = *volume;
+  content = is_writable ? AssembledLayers::Writable(std::move(volume))
+                        : AssembledLayers::ReadOnly(std::move(volume));
+  if (probe && probe->IsNoise(device)) {
     warnings.push_back(fmt::format(
         "{}: looks random when it is decrypted with {}: neither a partition "
         "table nor a file system is to be seen; unless it was filled with "
@@ -72,7 +79,7 @@ AssembledLayers OpenLuksVolume(AssembledLayers payload,
         "wrong",
         payload_name, located.file_name));
   }
-  return payload;
+  return device;
 }
 
 // The layers of the detached header, for reading.
@@ -103,9 +110,23 @@ OpenedImage OpenImage(const OpenOptions& options,
   OpenedImage opened;
   opened.image_stat = layers->file.host_stat();
   Report(*layers, opened);
+  std::vector<qcow2::Snapshot> snapshots;
+  if (!layers->shown_snapshot) snapshots = layers->snapshots;
+  const std::string image = options.image.native();
+  std::optional<SnapshotDisks::LuksLayer> luks_layer;
+  const auto finish = [&](AssembledLayers content, qcow2::Qcow2Image* qcow2) {
+    opened.device = std::move(content.device);
+    opened.writable = content.writable;
+    if (!snapshots.empty()) {
+      opened.snapshots = std::make_unique<SnapshotDisks>(
+          *qcow2, image, std::move(snapshots), std::move(luks_layer));
+    }
+    return std::move(opened);
+  };
   if (options.encryption == Encryption::kNone) {
-    opened.device = AssembleLayers(std::move(layers)).device;
-    return opened;
+    AssembledLayers content = AssembleLayers(std::move(layers));
+    qcow2::Qcow2Image* const qcow2 = content.qcow2;
+    return finish(std::move(content), qcow2);
   }
   // The header's container may be a qcow2 image, even an encrypted one.
   std::unique_ptr<ImageLayer> header_layers;  // Null without --header.
@@ -128,8 +149,8 @@ OpenedImage OpenImage(const OpenOptions& options,
   UnlockLayers(*layers, keyslot, passphrases);
   if (layers->embedded_luks) keyslot.reset();
   AssembledLayers content = AssembleLayers(std::move(layers));
+  qcow2::Qcow2Image* const qcow2 = content.qcow2;
 
-  const std::string image = options.image.native();
   std::unique_ptr<BlockDevice> header_device;
   std::optional<luks::LocatedHeader> located;
   const bool detached = header_layers != nullptr;
@@ -149,12 +170,14 @@ OpenedImage OpenImage(const OpenOptions& options,
     ThrowNoHeader(image);
   }
   if (located) {
-    content = OpenLuksVolume(std::move(content), image, *located, detached,
-                             keyslot, passphrases, opened.warnings);
+    luks::LuksDevice& device =
+        OpenLuksVolume(content, image, *located, detached, keyslot, passphrases,
+                       opened.warnings);
+    luks_layer = {.device = &device,
+                  .header = located->header,
+                  .in_place = header_device == nullptr};
   }
-  opened.device = std::move(content.device);
-  opened.writable = content.writable;
-  return opened;
+  return finish(std::move(content), qcow2);
 }
 
 }  // namespace pellucid

@@ -13,6 +13,7 @@
 #include "engine/expected_header.h"
 #include "engine/image_info.h"
 #include "engine/passphrase_source.h"
+#include "engine/snapshot_disks.h"
 #include "engine/writable_device.h"
 
 namespace pellucid {
@@ -63,6 +64,9 @@ struct OpenedImage {
   std::unique_ptr<BlockDevice> device;  // The plaintext.
   // The same device; null unless options.writable.
   WritableDevice* writable = nullptr;
+  // The disk in the image's snapshots, which borrows `device` or what is below
+  // it; null if there are none, or one of them is what is shown.
+  std::unique_ptr<SnapshotDisks> snapshots;
   struct stat image_stat;  // Of options.image, when it was opened.
   // Every file that the stack is made of: image, data and backing files, the
   // header and what its container needs.

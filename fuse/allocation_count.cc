@@ -30,6 +30,10 @@ std::optional<uint64_t> CountStoredBytes(BlockDevice& device,
   return stored;
 }
 
+uint64_t BlocksOf(uint64_t bytes) {
+  return bytes / kBlockSize + (bytes % kBlockSize != 0);
+}
+
 }  // namespace
 
 AllocationCount::AllocationCount(BlockDevice& device, uint64_t estimate)
@@ -66,7 +70,7 @@ bool AllocationCount::Count(const std::stop_token& stop) {
   try {
     const std::optional<uint64_t> stored = CountStoredBytes(device_, stop);
     if (!stored) return false;
-    blocks = *stored / kBlockSize + (*stored % kBlockSize != 0);
+    blocks = BlocksOf(*stored);
   } catch (const std::exception&) {
     // Whoever reads the damaged place is told; a count is no reason to fail.
   }
@@ -80,6 +84,44 @@ bool AllocationCount::Count(const std::stop_token& stop) {
   }
   counted_.notify_all();
   return true;
+}
+
+AllocationCount::Figure AllocationCounts::Get(uint64_t key,
+                                              BlockDevice& device) {
+  std::unique_lock lock(mutex_);
+  const auto [entry, is_new] = blocks_.try_emplace(key);
+  // Others may make the table larger, which leaves references alone.
+  const std::optional<uint64_t>& blocks = entry->second;
+  if (is_new) {
+    waiting_.emplace_back(key, &device);
+    if (!thread_.joinable()) {
+      thread_ =
+          std::jthread([this](const std::stop_token& stop) { Run(stop); });
+    }
+    changed_.notify_all();
+  }
+  changed_.wait_for(lock, kFirstPatience, [&] { return blocks.has_value(); });
+  return {blocks.value_or(BlocksOf(device.size())), blocks.has_value()};
+}
+
+void AllocationCounts::Run(const std::stop_token& stop) {
+  std::unique_lock lock(mutex_);
+  while (changed_.wait(lock, stop, [this] { return !waiting_.empty(); })) {
+    const auto [key, device] = waiting_.front();
+    waiting_.pop_front();
+    lock.unlock();
+    uint64_t blocks = BlocksOf(device->size());
+    try {
+      const std::optional<uint64_t> stored = CountStoredBytes(*device, stop);
+      if (!stored) return;
+      blocks = BlocksOf(*stored);
+    } catch (const std::exception&) {
+      // As above: whoever reads the damaged place is told.
+    }
+    lock.lock();
+    blocks_[key] = blocks;
+    changed_.notify_all();
+  }
 }
 
 }  // namespace pellucid::fuse

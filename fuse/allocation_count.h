@@ -5,9 +5,13 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <mutex>
 #include <optional>
+#include <stop_token>
 #include <thread>
+#include <unordered_map>
+#include <utility>
 
 #include "engine/block_device.h"
 
@@ -58,6 +62,35 @@ class AllocationCount {
   std::optional<uint64_t> blocks_;  // Empty until counted for the first time.
   bool is_counting_ = true;         // Or has been asked to.
   std::chrono::steady_clock::time_point next_count_;
+
+  std::jthread thread_;  // Last: it uses all of the above.
+};
+
+// The same for many devices whose content stays as it is, one after the other in
+// one thread, which starts with the first question. Safe to call from many
+// threads.
+class AllocationCounts {
+ public:
+  AllocationCounts() = default;
+  AllocationCounts(const AllocationCounts&) = delete;
+  AllocationCounts& operator=(const AllocationCounts&) = delete;
+  // Abandons what is being counted.
+  ~AllocationCounts() = default;
+
+  // Of `device`, which is borrowed and goes by `key`. Waits for the count a
+  // little; all of the device counts as stored until it is complete, and for
+  // good if the device cannot say.
+  AllocationCount::Figure Get(uint64_t key, BlockDevice& device);
+
+ private:
+  void Run(const std::stop_token& stop);
+
+  std::mutex mutex_;
+  std::condition_variable_any changed_;
+  // Guarded by mutex_.
+  std::deque<std::pair<uint64_t, BlockDevice*>> waiting_;
+  // By key; empty until counted.
+  std::unordered_map<uint64_t, std::optional<uint64_t>> blocks_;
 
   std::jthread thread_;  // Last: it uses all of the above.
 };

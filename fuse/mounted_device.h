@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "engine/snapshot_disks.h"
 #include "engine/writable_device.h"
 
 namespace pellucid::fuse {
@@ -19,6 +20,8 @@ struct MountedDevice {
       : device(std::move(shown)), writable(writing) {}
 
   std::unique_ptr<BlockDevice> device;
+  // What borrows `device` and is shown beside it in a directory; may be null.
+  std::unique_ptr<SnapshotDisks> snapshots;
   // The same object as `device`; null if it cannot be written.
   WritableDevice* writable = nullptr;
   // Called whenever a file that was open for writing is closed, from many

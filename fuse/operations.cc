@@ -51,6 +51,12 @@ void SetAttr(fuse_req_t request, fuse_ino_t inode, struct stat* wanted,
   });
 }
 
+void ReadLink(fuse_req_t request, fuse_ino_t inode) {
+  Guard(request, "readlink", 0, 0, [&](PlaintextFilesystem& filesystem) {
+    filesystem.ReadLink(request, inode);
+  });
+}
+
 void Open(fuse_req_t request, fuse_ino_t inode, fuse_file_info* file) {
   Guard(request, "open", 0, 0, [&](PlaintextFilesystem& filesystem) {
     filesystem.Open(request, inode, *file);
@@ -58,10 +64,10 @@ void Open(fuse_req_t request, fuse_ino_t inode, fuse_file_info* file) {
 }
 
 void Read(fuse_req_t request, fuse_ino_t, size_t size, off_t offset,
-          fuse_file_info*) {
+          fuse_file_info* file) {
   const auto start = static_cast<uint64_t>(offset);
   Guard(request, "read", start, size, [&](PlaintextFilesystem& filesystem) {
-    filesystem.Read(request, size, start);
+    filesystem.Read(request, size, start, *file);
   });
 }
 
@@ -104,11 +110,11 @@ void Fallocate(fuse_req_t request, fuse_ino_t, int mode, off_t offset,
 }
 
 void Seek(fuse_req_t request, fuse_ino_t, off_t offset, int whence,
-          fuse_file_info*) {
+          fuse_file_info* file) {
   // A negative offset becomes one past every end.
   const auto start = static_cast<uint64_t>(offset);
   Guard(request, "seek", start, 0, [&](PlaintextFilesystem& filesystem) {
-    filesystem.Seek(request, start, whence);
+    filesystem.Seek(request, start, whence, *file);
   });
 }
 
@@ -118,17 +124,17 @@ void OpenDir(fuse_req_t request, fuse_ino_t, fuse_file_info* file) {
   });
 }
 
-void ReadDir(fuse_req_t request, fuse_ino_t, size_t size, off_t offset,
+void ReadDir(fuse_req_t request, fuse_ino_t inode, size_t size, off_t offset,
              fuse_file_info*) {
   Guard(request, "readdir", 0, 0, [&](PlaintextFilesystem& filesystem) {
-    filesystem.ReadDir(request, size, offset, /*with_stat=*/false);
+    filesystem.ReadDir(request, inode, size, offset, /*with_stat=*/false);
   });
 }
 
-void ReadDirPlus(fuse_req_t request, fuse_ino_t, size_t size, off_t offset,
+void ReadDirPlus(fuse_req_t request, fuse_ino_t inode, size_t size, off_t offset,
                  fuse_file_info*) {
   Guard(request, "readdir", 0, 0, [&](PlaintextFilesystem& filesystem) {
-    filesystem.ReadDir(request, size, offset, /*with_stat=*/true);
+    filesystem.ReadDir(request, inode, size, offset, /*with_stat=*/true);
   });
 }
 
@@ -162,6 +168,7 @@ const fuse_lowlevel_ops& PlaintextFilesystem::Operations() {
     operations.lookup = pellucid::fuse::Lookup;
     operations.getattr = pellucid::fuse::GetAttr;
     operations.setattr = pellucid::fuse::SetAttr;
+    operations.readlink = pellucid::fuse::ReadLink;
     operations.open = pellucid::fuse::Open;
     operations.read = pellucid::fuse::Read;
     operations.write = pellucid::fuse::Write;

@@ -6,11 +6,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <new>
 #include <string>
-#include <vector>
 
 #include "engine/errors.h"
 #include "fuse/init_reply.h"
@@ -21,15 +19,14 @@
 namespace pellucid::fuse {
 namespace {
 
-constexpr fuse_ino_t kRootInode = FUSE_ROOT_ID;
-constexpr fuse_ino_t kDiskInode = kRootInode + 1;
+constexpr fuse_ino_t kRootInode = DirectoryView::kRootInode;
+constexpr fuse_ino_t kDiskInode = DirectoryView::kDiskInode;
 
 constexpr blksize_t kBlockSize = 4096;
 // "For ever": nothing here changes before the unmount.
 constexpr double kFinalTimeoutSeconds = 30 * 24 * 3600;
 // For images that somebody else may be writing to.
 constexpr double kChangingTimeoutSeconds = 1;
-constexpr double kEstimateTimeoutSeconds = 0.2;
 // The attributes of a file that can be written: its blocks and times move.
 constexpr double kWritableTimeoutSeconds = 1;
 
@@ -86,8 +83,16 @@ PlaintextFilesystem::PlaintextFilesystem(const MountedDevice& device,
       file_permissions_(writable_ != nullptr
                             ? Permissions(0644, 0600, options)
                             : Permissions(0444, 0400, options)),
+      view_permissions_(Permissions(0444, 0400, options)),
       directory_permissions_(Permissions(0555, 0500, options)),
-      blocks_(device_, static_cast<uint64_t>(image.st_blocks)) {}
+      blocks_(device_, static_cast<uint64_t>(image.st_blocks)),
+      view_(root == MountpointKind::kFile
+                ? nullptr
+                : std::make_unique<DirectoryView>(
+                      // The pages that the kernel keeps of a partition would
+                      // know nothing of what is written to the disk.
+                      device_, /*has_partitions=*/writable_ == nullptr,
+                      device.snapshots.get(), image.st_mtim, log)) {}
 
 void PlaintextFilesystem::Init(fuse_conn_info& connection) {
   const auto want = [&](unsigned capabilities) {
@@ -121,7 +126,7 @@ double PlaintextFilesystem::timeout_seconds() const {
   return image_may_change_ ? kChangingTimeoutSeconds : kFinalTimeoutSeconds;
 }
 
-fuse_entry_param PlaintextFilesystem::Entry(fuse_ino_t inode) {
+fuse_entry_param PlaintextFilesystem::BlankEntry(fuse_ino_t inode) const {
   fuse_entry_param entry = {};
   entry.ino = inode;
   entry.entry_timeout = timeout_seconds();
@@ -134,11 +139,13 @@ fuse_entry_param PlaintextFilesystem::Entry(fuse_ino_t inode) {
   attributes.st_atim = image_.st_atim;
   attributes.st_mtim = image_.st_mtim;
   attributes.st_ctim = image_.st_ctim;
-  if (!IsFile(inode)) {
-    attributes.st_mode = S_IFDIR | directory_permissions_;
-    attributes.st_nlink = 2;
-    return entry;
-  }
+  return entry;
+}
+
+fuse_entry_param PlaintextFilesystem::Entry(fuse_ino_t inode) {
+  if (!IsFile(inode)) return ViewEntry(inode);
+  fuse_entry_param entry = BlankEntry(inode);
+  struct stat& attributes = entry.attr;
   attributes.st_mode = S_IFREG | file_permissions_;
   attributes.st_nlink = 1;
   if (writable_ != nullptr) {
@@ -166,18 +173,6 @@ fuse_entry_param PlaintextFilesystem::Entry(fuse_ino_t inode) {
   return entry;
 }
 
-void PlaintextFilesystem::Lookup(fuse_req_t request, fuse_ino_t parent,
-                                 std::string_view name) {
-  if (IsFile(parent)) {
-    fuse_reply_err(request, ENOTDIR);
-    return;
-  }
-  fuse_entry_param entry = {};  // Inode 0: the kernel remembers "no such name".
-  entry.entry_timeout = timeout_seconds();
-  if (name == kDiskName) entry = Entry(file_inode_);
-  fuse_reply_entry(request, &entry);
-}
-
 void PlaintextFilesystem::GetAttr(fuse_req_t request, fuse_ino_t inode,
                                   const fuse_file_info* file) {
   // Before each write to its cache the kernel asks for the attributes once
@@ -198,10 +193,7 @@ void PlaintextFilesystem::GetAttr(fuse_req_t request, fuse_ino_t inode,
 
 void PlaintextFilesystem::Open(fuse_req_t request, fuse_ino_t inode,
                                fuse_file_info& file) {
-  if (!IsFile(inode)) {
-    fuse_reply_err(request, EISDIR);
-    return;
-  }
+  if (!IsFile(inode)) return OpenInView(request, inode, file);
   const bool is_for_writing =
       (file.flags & O_ACCMODE) != O_RDONLY || (file.flags & O_TRUNC) != 0;
   if (is_for_writing && writable_ == nullptr) {
@@ -229,24 +221,31 @@ void PlaintextFilesystem::Release(fuse_req_t request,
   if (file.fh == kWriterHandle) keeper_->Correct();
 }
 
-void PlaintextFilesystem::Read(fuse_req_t request, size_t size,
-                               uint64_t offset) {
-  const uint64_t end = device_.size();
+BlockDevice& PlaintextFilesystem::DeviceOf(const fuse_file_info& file) {
+  if (file.fh == kReaderHandle || file.fh == kWriterHandle) return device_;
+  return reinterpret_cast<const DirectoryView::File*>(file.fh)->device;
+}
+
+void PlaintextFilesystem::Read(fuse_req_t request, size_t size, uint64_t offset,
+                               const fuse_file_info& file) {
+  BlockDevice& device = DeviceOf(file);
+  const uint64_t end = device.size();
   const size_t length =
       offset < end ? static_cast<size_t>(std::min<uint64_t>(size, end - offset))
                    : 0;
   const std::span<std::byte> buffer = ReadBufferOfThisThread(length);
-  if (length > 0) device_.Read(offset, buffer);
+  if (length > 0) device.Read(offset, buffer);
   fuse_reply_buf(request, reinterpret_cast<const char*>(buffer.data()), length);
 }
 
 std::optional<uint64_t> PlaintextFilesystem::FindExtent(fuse_req_t request,
+                                                        BlockDevice& device,
                                                         uint64_t offset,
                                                         bool hole) {
-  const uint64_t end = device_.size();
+  const uint64_t end = device.size();
   for (unsigned extents = 1; offset < end; ++extents) {
     const Extent extent =
-        device_.ExtentAt(offset, std::min(end - offset, kGreatestExtentStep));
+        device.ExtentAt(offset, std::min(end - offset, kGreatestExtentStep));
     if (extent.is_hole == hole) return offset;
     offset += extent.length;
     if (abandoned_) return std::nullopt;
@@ -259,64 +258,33 @@ std::optional<uint64_t> PlaintextFilesystem::FindExtent(fuse_req_t request,
 }
 
 void PlaintextFilesystem::Seek(fuse_req_t request, uint64_t offset,
-                               int whence) {
+                               int whence, const fuse_file_info& file) {
+  BlockDevice& device = DeviceOf(file);
   if (whence != SEEK_DATA && whence != SEEK_HOLE) {
     fuse_reply_err(request, EINVAL);
     return;
   }
-  if (offset >= device_.size()) {
+  if (offset >= device.size()) {
     fuse_reply_err(request, ENXIO);
     return;
   }
-  if (ExtentsAreUncertain()) {
+  if (&device == &device_ && ExtentsAreUncertain()) {
     // Data that may be zeros is the answer that loses nobody anything.
     fuse_reply_lseek(
         request,
-        static_cast<off_t>(whence == SEEK_HOLE ? device_.size() : offset));
+        static_cast<off_t>(whence == SEEK_HOLE ? device.size() : offset));
     return;
   }
   const std::optional<uint64_t> found =
-      FindExtent(request, offset, whence == SEEK_HOLE);
+      FindExtent(request, device, offset, whence == SEEK_HOLE);
   if (!found) {
     fuse_reply_err(request, EINTR);
-  } else if (whence == SEEK_DATA && *found == device_.size()) {
+  } else if (whence == SEEK_DATA && *found == device.size()) {
     fuse_reply_err(request, ENXIO);
   } else {
     // The end of the file counts as a hole.
     fuse_reply_lseek(request, static_cast<off_t>(*found));
   }
-}
-
-void PlaintextFilesystem::OpenDir(fuse_req_t request, fuse_file_info& file) {
-  file.cache_readdir = 1;
-  file.keep_cache = 1;
-  fuse_reply_open(request, &file);
-}
-
-void PlaintextFilesystem::ReadDir(fuse_req_t request, size_t size, off_t offset,
-                                  bool with_stat) {
-  struct Name {
-    const char* name;
-    fuse_ino_t inode;
-  };
-  const std::array<Name, 3> names = {
-      {{".", kRootInode}, {"..", kRootInode}, {kDiskName, file_inode_}}};
-  std::vector<char> reply(size);
-  size_t used = 0;
-  for (auto i = static_cast<size_t>(offset); i < names.size(); ++i) {
-    const fuse_entry_param entry = Entry(names[i].inode);
-    char* const place = reply.data() + used;
-    const size_t room = reply.size() - used;
-    const auto next = static_cast<off_t>(i + 1);
-    const size_t needed =
-        with_stat ? fuse_add_direntry_plus(request, place, room, names[i].name,
-                                           &entry, next)
-                  : fuse_add_direntry(request, place, room, names[i].name,
-                                      &entry.attr, next);
-    if (needed > room) break;
-    used += needed;
-  }
-  fuse_reply_buf(request, reply.data(), used);
 }
 
 void PlaintextFilesystem::StatFs(fuse_req_t request) {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -17,6 +18,7 @@
 
 #include "engine/writable_device.h"
 #include "fuse/allocation_count.h"
+#include "fuse/directory_view.h"
 #include "fuse/error_log.h"
 #include "fuse/file_times.h"
 #include "fuse/inode_keeper.h"
@@ -31,13 +33,14 @@ namespace pellucid::fuse {
 int ReplyErrno(const std::exception& error);
 
 // Answers the kernel's requests for one device: its bytes are a regular file,
-// which is the root itself or the only entry, `disk`, of a root directory.
-// Its size never changes. The kernel may keep everything it has seen, because
+// which is the root itself or `disk` in a root directory; what else is there is
+// said by DirectoryView. The file's size never changes. The kernel may keep everything it has seen, because
 // nobody else writes to an image while it is locked; if MountOptions say that
 // somebody may, whoever opens the file reads it anew.
 //
 // Requests may come from many threads; no two of them ever wait for each other,
-// except for what docs/architecture.md says of InodeKeeper.
+// except for what docs/architecture.md says of InodeKeeper, and the first looks
+// at what DirectoryView shows.
 class PlaintextFilesystem {
  public:
   // `device`, `log` and `times`, which a writable file shows, are borrowed.
@@ -94,9 +97,11 @@ class PlaintextFilesystem {
                const fuse_file_info* file);
   void SetAttr(fuse_req_t request, fuse_ino_t inode, const struct stat& wanted,
                int which);
+  void ReadLink(fuse_req_t request, fuse_ino_t inode);
   void Open(fuse_req_t request, fuse_ino_t inode, fuse_file_info& file);
   void Release(fuse_req_t request, const fuse_file_info& file);
-  void Read(fuse_req_t request, size_t size, uint64_t offset);
+  void Read(fuse_req_t request, size_t size, uint64_t offset,
+            const fuse_file_info& file);
   void Write(fuse_req_t request, std::span<const std::byte> in, uint64_t offset,
              const fuse_file_info& file);
   // The close of an open file, of which `file` tells what Open() has said.
@@ -104,9 +109,11 @@ class PlaintextFilesystem {
   void Fsync(fuse_req_t request);
   void Fallocate(fuse_req_t request, int mode, uint64_t offset,
                  uint64_t length);
-  void Seek(fuse_req_t request, uint64_t offset, int whence);
+  void Seek(fuse_req_t request, uint64_t offset, int whence,
+            const fuse_file_info& file);
   void OpenDir(fuse_req_t request, fuse_file_info& file);
-  void ReadDir(fuse_req_t request, size_t size, off_t offset, bool with_stat);
+  void ReadDir(fuse_req_t request, fuse_ino_t inode, size_t size, off_t offset,
+               bool with_stat);
   void StatFs(fuse_req_t request);
   void GetXattr(fuse_req_t request, fuse_ino_t inode, std::string_view name,
                 size_t size);
@@ -117,19 +124,30 @@ class PlaintextFilesystem {
                       uint64_t size) noexcept;
 
  private:
-  // What the kernel repeats in requests on an open file: can it write?
+  // What the kernel repeats in requests on an open file: can it write? Or the
+  // address of a DirectoryView::File.
   static constexpr uint64_t kReaderHandle = 0;
   static constexpr uint64_t kWriterHandle = 1;
+
+  // How long the kernel may believe a count that is not complete.
+  static constexpr double kEstimateTimeoutSeconds = 0.2;
 
   bool IsFile(fuse_ino_t inode) const { return inode == file_inode_; }
   // How long the kernel may believe names and attributes.
   double timeout_seconds() const;
   // The attributes of an inode and how long the kernel may believe them.
   fuse_entry_param Entry(fuse_ino_t inode);
-  // The first place at or after `offset` that is a hole (or is none), size() if
+  // The same for what the view shows but `disk`.
+  fuse_entry_param ViewEntry(fuse_ino_t inode);
+  // What all inodes have in common.
+  fuse_entry_param BlankEntry(fuse_ino_t inode) const;
+  // What is read by requests on an open file.
+  BlockDevice& DeviceOf(const fuse_file_info& file);
+  void OpenInView(fuse_req_t request, fuse_ino_t inode, fuse_file_info& file);
+  // The first place at or after `offset` that is a hole (or is none), its end if
   // there is no such place, nothing if the request was given up.
-  std::optional<uint64_t> FindExtent(fuse_req_t request, uint64_t offset,
-                                     bool hole);
+  std::optional<uint64_t> FindExtent(fuse_req_t request, BlockDevice& device,
+                                     uint64_t offset, bool hole);
 
   // Writes within the device for a request on `file`.
   void WriteToDevice(uint64_t offset, std::span<const std::byte> in,
@@ -156,6 +174,7 @@ class PlaintextFilesystem {
   const uid_t uid_;
   const gid_t gid_;
   const mode_t file_permissions_;
+  const mode_t view_permissions_;  // Of the files beside `disk`.
   const mode_t directory_permissions_;
   std::function<void()> on_ready_;
   std::string server_description_;
@@ -166,6 +185,9 @@ class PlaintextFilesystem {
   std::atomic<bool> abandoned_ = false;
   std::atomic<int> lost_pages_errno_ = 0;
   AllocationCount blocks_;
+  // Null if the file is the root.
+  const std::unique_ptr<DirectoryView> view_;
+  AllocationCounts view_blocks_;  // After what it counts.
 };
 
 }  // namespace pellucid::fuse

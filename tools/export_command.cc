@@ -9,13 +9,16 @@
 #include <cstdio>
 #include <memory>
 #include <optional>
+#include <span>
 
 #include "engine/errors.h"
 #include "engine/open_image.h"
+#include "engine/open_unallocated.h"
 #include "tools/byte_size.h"
 #include "tools/command_line.h"
 #include "tools/copy_arguments.h"
 #include "tools/export_target.h"
+#include "tools/extent_list.h"
 #include "tools/forensic_run.h"
 #include "tools/interrupt_watch.h"
 #include "tools/manifest_arguments.h"
@@ -34,7 +37,13 @@ const CommandSyntax kSyntax = {
     .description =
         "Copies the plaintext of IMAGE to FILE, or to standard output (-).\n"
         "A new FILE can be read by its owner only. What the image does not\n"
-        "store, and longer runs of zeros, become holes in FILE.",
+        "store, and longer runs of zeros, become holes in FILE.\n"
+        "\n"
+        "With --unallocated it copies what IMAGE holds but no longer refers "
+        "to,\n"
+        "such as a deleted snapshot: FILE is as long as IMAGE, and each "
+        "cluster\n"
+        "stands where it is in IMAGE, decrypted.",
     .operands = {"IMAGE", "FILE"},
     .common_options = {"hash", "offset", "length", "force", "key-file",
                        "header"},
@@ -46,6 +55,8 @@ struct ExportArguments {
   ManifestArguments manifest;
   std::string length;
   bool force = false;
+  bool unallocated = false;
+  std::string list;
 
   void AddTo(po::options_description& options);
 };
@@ -63,6 +74,29 @@ void ExportArguments::AddTo(po::options_description& options) {
        "overwrite an existing FILE or manifest, or a block device");
   manifest.AddTo(options);
   open.AddTo(options);
+  options.add_options()  //
+      ("unallocated", po::bool_switch(&unallocated),
+       "copy the clusters of a qcow2 image that nothing refers to")  //
+      ("list", po::value(&list)->value_name("FILE"),
+       "with --unallocated: write to FILE where there are any, a line of "
+       "offset "
+       "and length each");
+}
+
+OpenedImage OpenSource(const ExportArguments& arguments,
+                       const OpenOptions& options) {
+  const auto passphrases = arguments.open.MakePassphraseSource(options);
+  if (!arguments.unallocated) return OpenAndWarn(options, *passphrases);
+  OpenedImage image = OpenUnallocated(options, *passphrases);
+  WarnAbout(image);
+  return image;
+}
+
+void WriteList(const ExportTargetOptions& options, const OpenedImage& image) {
+  const std::string lines = ListDataRuns(*image.device);
+  ExportTarget list(options, lines.size(), image.files);
+  if (!lines.empty()) list.Write(0, std::as_bytes(std::span(lines)));
+  list.Finish();
 }
 
 // A part as the user asked for it, before the size of the image is known.
@@ -131,10 +165,10 @@ std::unique_ptr<NewManifest> BeginManifest(const ExportArguments& arguments,
 // The export proper, when everything that can be refused has been.
 int Export(const OpenOptions& open_options, const WantedPart& wanted,
            const ExportTargetOptions& target_options,
+           const ExportTargetOptions& list_options,
            const std::vector<std::string>& hash_names,
            const ExportArguments& arguments) {
-  const OpenedImage image = OpenAndWarn(
-      open_options, *arguments.open.MakePassphraseSource(open_options));
+  const OpenedImage image = OpenSource(arguments, open_options);
   arguments.manifest.CheckIsNone(image.files);
   const ByteRange part = PartOf(image.device->size(), wanted);
   ExportTarget target(target_options, part.length, image.files);
@@ -149,6 +183,7 @@ int Export(const OpenOptions& open_options, const WantedPart& wanted,
          {.hashes = hashes ? &*hashes : nullptr,
           .manifest = manifest ? &manifest->writer : nullptr},
          arguments);
+    if (!arguments.list.empty()) WriteList(list_options, image);
     if (hashes) digests = hashes->Finish();
     if (manifest) {
       manifest->writer.Finish(digests);
@@ -189,12 +224,25 @@ int RunExportCommand(const std::vector<std::string>& words) {
       .path = path,
       .overwrite = arguments.force,
       .sparse = arguments.copy.sparse()};
+  ExportTargetOptions list_options = target_options;
+  list_options.path = arguments.list;
   // Before anybody has to type a passphrase.
   CheckExportTarget(target_options);
+  if (!arguments.list.empty()) {
+    if (!arguments.unallocated) {
+      throw UsageError("--list makes no sense without --unallocated");
+    }
+    if (arguments.list == path) {
+      throw UsageError("--list and FILE are the same: " + path);
+    }
+    CheckExportTarget(list_options);
+  }
+
   arguments.manifest.Check(arguments.force);
 
   return RunForensically(arguments.open.forensic(), "export", words, [&] {
-    return Export(open_options, wanted, target_options, hash_names, arguments);
+    return Export(open_options, wanted, target_options, list_options,
+                  hash_names, arguments);
   });
 }
 

@@ -32,9 +32,11 @@ const CommandSyntax kSyntax = {
     .description =
         "Shows the plaintext of IMAGE, for reading and, if the image can be\n"
         "written, for writing. If MOUNTPOINT is a regular file the plaintext\n"
-        "takes its place; in a directory it is the file `disk`. Returns when "
-        "it\n"
-        "is there; `pellucid umount` ends it.\n"
+        "takes its place; in a directory it is the file `disk`, with the "
+        "image's\n"
+        "snapshots beside it and, if it is mounted read-only, its partitions. "
+        "Returns\n"
+        "when it is there; `pellucid umount` ends it.\n"
         "\n"
         "Mount options: ro (as --read-only), rw (fail unless the image can be\n"
         "written), allow_other, allow_root, uid=N, gid=N, umask=OCTAL,\n"
@@ -62,7 +64,9 @@ std::vector<std::filesystem::path> NamedFiles(const OpenOptions& options) {
 fuse::MountedDevice MakeMountedDevice(OpenedImage& image,
                                       const CacheOptions& cache) {
   if (image.writable == nullptr || cache.mode == CacheMode::kNone) {
-    return {std::move(image.device), image.writable};
+    fuse::MountedDevice mounted(std::move(image.device), image.writable);
+    mounted.snapshots = std::move(image.snapshots);
+    return mounted;
   }
   image.device.release();  // The same object, as a writable one.
   auto cached = std::make_unique<ClusterCache>(
@@ -73,6 +77,7 @@ fuse::MountedDevice MakeMountedDevice(OpenedImage& image,
                             .capacity_bytes = cache.bytes});
   ClusterCache* const device = cached.get();
   fuse::MountedDevice mounted(std::move(cached), device);
+  mounted.snapshots = std::move(image.snapshots);
   mounted.report_deferred_error = [device] { device->ReportDeferredError(); };
   return mounted;
 }

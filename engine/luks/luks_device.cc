@@ -27,25 +27,45 @@ LuksDevice::LuksDevice(std::unique_ptr<BlockDevice> payload,
 LuksDevice::LuksDevice(std::unique_ptr<WritableDevice> payload,
                        const VolumeHeader& header,
                        std::span<const std::byte> volume_key)
-    : writable_payload_(payload.get()), payload_(std::move(payload)) {
+    : writable_payload_(payload.get()),
+      payload_(std::move(payload)),
+      region_locks_(std::make_unique<std::array<RegionLock, kRegionLocks>>()) {
   AddRuns(header, volume_key);
 }
 
 void LuksDevice::AddRuns(const VolumeHeader& header,
                          std::span<const std::byte> volume_key) {
   for (const Segment& segment : header.segments) {
-    Run run = {};
-    if (segment.encryption) {
-      run.cipher = crypto::MakeSectorCipher(segment.encryption->Spec(),
-                                            volume_key, segment.sector_size());
-    }
-    run.begin = size_;
-    size_ += segment.bytes(payload_->size());
-    run.end = size_;
-    run.payload_offset = segment.offset;
-    run.iv_tweak = segment.iv_tweak;
-    runs_.push_back(std::move(run));
+    AddRun(segment, segment.encryption
+                        ? crypto::MakeSectorCipher(segment.encryption->Spec(),
+                                                   volume_key,
+                                                   segment.sector_size())
+                        : nullptr);
   }
+}
+
+void LuksDevice::AddRun(const Segment& segment, Cipher cipher) {
+  Run run = {};
+  run.encryption = segment.encryption;
+  run.cipher = std::move(cipher);
+  run.begin = size_;
+  size_ += segment.bytes(payload_->size());
+  run.end = size_;
+  run.payload_offset = segment.offset;
+  run.iv_tweak = segment.iv_tweak;
+  runs_.push_back(std::move(run));
+}
+
+std::unique_ptr<LuksDevice> LuksDevice::WithOtherPayload(
+    std::unique_ptr<BlockDevice> payload, const VolumeHeader& header) const {
+  std::unique_ptr<LuksDevice> device(new LuksDevice(std::move(payload)));
+  for (const Segment& segment : header.segments) {
+    const auto alike = std::ranges::find(runs_, segment.encryption,
+                                         &Run::encryption);
+    if (segment.encryption && alike == runs_.end()) return nullptr;
+    device->AddRun(segment, segment.encryption ? alike->cipher : nullptr);
+  }
+  return device;
 }
 
 const LuksDevice::Run& LuksDevice::RunAt(uint64_t offset) const {
@@ -61,7 +81,7 @@ uint64_t LuksDevice::LengthInRegion(const Run& run, uint64_t offset,
 }
 
 std::shared_mutex& LuksDevice::RegionMutex(uint64_t in_run) {
-  return region_locks_[in_run / kRegionBytes % kRegionLocks].mutex;
+  return (*region_locks_)[in_run / kRegionBytes % kRegionLocks].mutex;
 }
 
 void LuksDevice::Read(uint64_t offset, std::span<std::byte> out) {

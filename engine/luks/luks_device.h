@@ -3,7 +3,9 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <shared_mutex>
+#include <utility>
 #include <vector>
 
 #include "crypto/sector_cipher.h"
@@ -30,6 +32,13 @@ class LuksDevice : public WritableDevice {
   LuksDevice(std::unique_ptr<WritableDevice> payload,
              const VolumeHeader& header, std::span<const std::byte> volume_key);
 
+  // The plaintext of another payload of the same volume key, for reading, with
+  // the ciphers that this device has: a key is not kept for that. Null if
+  // `header`, whose CheckPayload() has accepted the payload, wants another
+  // cipher.
+  std::unique_ptr<LuksDevice> WithOtherPayload(
+      std::unique_ptr<BlockDevice> payload, const VolumeHeader& header) const;
+
   uint64_t size() const override { return size_; }
   void Read(uint64_t offset, std::span<std::byte> out) override;
   Extent ExtentAt(uint64_t offset, uint64_t max_length) override;
@@ -44,12 +53,19 @@ class LuksDevice : public WritableDevice {
     uint64_t end;
     uint64_t payload_offset;  // Of `begin`.
     uint64_t iv_tweak;
-    std::unique_ptr<crypto::SectorCipher> cipher;  // Null if linear.
+    std::optional<Encryption> encryption;
+    // Null if linear. Shared by the devices of one key.
+    std::shared_ptr<crypto::SectorCipher> cipher;
   };
   struct alignas(64) RegionLock {
     std::shared_mutex mutex;
   };
 
+  explicit LuksDevice(std::unique_ptr<BlockDevice> payload)
+      : payload_(std::move(payload)) {}
+
+  using Cipher = std::shared_ptr<crypto::SectorCipher>;
+  void AddRun(const Segment& segment, Cipher cipher);
   void AddRuns(const VolumeHeader& header,
                std::span<const std::byte> volume_key);
   const Run& RunAt(uint64_t offset) const;
@@ -81,7 +97,8 @@ class LuksDevice : public WritableDevice {
   const std::unique_ptr<BlockDevice> payload_;
   std::vector<Run> runs_;
   uint64_t size_ = 0;
-  std::array<RegionLock, kRegionLocks> region_locks_;
+  // Null if the payload is only read.
+  std::unique_ptr<std::array<RegionLock, kRegionLocks>> region_locks_;
 };
 
 }  // namespace pellucid::luks

@@ -24,6 +24,7 @@ struct Encryption {
   std::string mode;
   size_t sector_size = kSectorSize;
 
+  bool operator==(const Encryption&) const = default;
   // Throws crypto::UnsupportedAlgorithm.
   crypto::CipherSpec Spec() const {
     return crypto::ParseCipherSpec(cipher, mode);

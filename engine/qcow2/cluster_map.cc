@@ -48,33 +48,39 @@ L1Table ReadL1Table(BlockDevice& file, uint64_t offset, uint32_t size) {
   return table;
 }
 
+L1Place CheckL1Place(BlockDevice& file, const std::string& file_name,
+                     const Header& header, const Snapshot& snapshot) {
+  const auto field = [&](const char* name, uint64_t at) {
+    return fmt::format("{} (byte {}) of snapshot {}", name,
+                       snapshot.entry_offset + at, snapshot.info.id);
+  };
+  const std::string l1_size = field("l1_size", 8);
+  CheckTable(file_name, file.size(), header.cluster_size(),
+             snapshot.l1_table_offset, field("l1_table_offset", 0),
+             snapshot.l1_size, l1_size, kMaxL1Bytes);
+  const uint64_t size = snapshot.info.virtual_size;
+  const uint64_t needed =
+      size / header.l2_coverage() + (size % header.l2_coverage() != 0);
+  if (snapshot.l1_size < needed) {
+    throw CorruptImage(
+        fmt::format("{}: {} is {} but its disk of {} bytes needs {} entries",
+                    file_name, l1_size, snapshot.l1_size, size, needed));
+  }
+  return {.offset = {snapshot.l1_table_offset}, .size = snapshot.l1_size};
+}
+
 L1Table ReadL1TableOf(BlockDevice& file, const std::string& file_name,
                       const Header& header, const Snapshot* snapshot) {
   if (snapshot == nullptr) {
     return ReadL1Table(file, header.l1_table_offset, header.l1_size);
   }
-  const auto field = [&](const char* name, uint64_t at) {
-    return fmt::format("{} (byte {}) of snapshot {}", name,
-                       snapshot->entry_offset + at, snapshot->info.id);
-  };
-  const std::string l1_size = field("l1_size", 8);
-  CheckTable(file_name, file.size(), header.cluster_size(),
-             snapshot->l1_table_offset, field("l1_table_offset", 0),
-             snapshot->l1_size, l1_size, kMaxL1Bytes);
-  const uint64_t size = snapshot->info.virtual_size;
-  const uint64_t needed =
-      size / header.l2_coverage() + (size % header.l2_coverage() != 0);
-  if (snapshot->l1_size < needed) {
-    throw CorruptImage(
-        fmt::format("{}: {} is {} but its disk of {} bytes needs {} entries",
-                    file_name, l1_size, snapshot->l1_size, size, needed));
-  }
-  return ReadL1Table(file, snapshot->l1_table_offset, snapshot->l1_size);
+  const L1Place place = CheckL1Place(file, file_name, header, *snapshot);
+  return ReadL1Table(file, place.offset.value, place.size);
 }
 
 ClusterMap::ClusterMap(BlockDevice& file, std::string file_name,
-                       const Header& header, L1Table l1,
-                       uint64_t l2_cache_bytes)
+                       const Header& header, L1Place l1,
+                       std::unique_ptr<L2Cache> own_cache, L2Cache* cache)
     : file_(file),
       file_name_(std::move(file_name)),
       version_(header.version),
@@ -85,15 +91,39 @@ ClusterMap::ClusterMap(BlockDevice& file, std::string file_name,
       entry_words_(extended_l2_ ? 2 : 1),
       external_data_(header.has(kExternalDataFile)),
       l1_offset_(l1.offset),
-      l1_(l1.entries.size()),
-      cache_(file, cluster_size_,
-             std::min(l2_cache_bytes, std::max(l1_.size() * cluster_size_,
-                                               kLeastL2CacheBytes))) {
+      l1_size_(l1.size),
+      l1_(own_cache ? l1.size : 0),
+      own_cache_(std::move(own_cache)),
+      cache_(own_cache_ ? *own_cache_ : *cache) {}
+
+ClusterMap::ClusterMap(BlockDevice& file, std::string file_name,
+                       const Header& header, L1Table l1,
+                       uint64_t l2_cache_bytes)
+    : ClusterMap(
+          file, std::move(file_name), header,
+          {.offset = l1.offset, .size = static_cast<uint32_t>(l1.entries.size())},
+          std::make_unique<L2Cache>(
+              file, header.cluster_size(),
+              std::min(l2_cache_bytes,
+                       std::max(l1.entries.size() * header.cluster_size(),
+                                kLeastL2CacheBytes))),
+          nullptr) {
   std::ranges::copy(l1.entries, l1_.begin());
 }
 
+ClusterMap::ClusterMap(BlockDevice& file, std::string file_name,
+                       const Header& header, L1Place l1, L2Cache& cache)
+    : ClusterMap(file, std::move(file_name), header, l1, nullptr, &cache) {}
+
+uint64_t ClusterMap::L1Entry(uint64_t index) const {
+  if (own_cache_) return l1_.at(index).load();
+  uint64_t entry = 0;
+  cache_.Read(L1EntryOffset(index), {&entry, 1});
+  return entry;
+}
+
 uint64_t ClusterMap::L2TableOf(uint64_t l1_index) const {
-  const uint64_t entry = l1_.at(l1_index).load();
+  const uint64_t entry = L1Entry(l1_index);
   const uint64_t table = entry & kOffsetMask;
   if (table == 0) return 0;
   const auto corrupt = [&](const std::string& why) {

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -21,9 +22,20 @@ struct L1Table {
   std::vector<uint64_t> entries;
 };
 
+// Where the L1 table of a snapshot stands.
+struct L1Place {
+  HostOffset offset;
+  uint32_t size;  // In entries.
+};
+
 // Reads `size` entries at `offset`, already checked by CheckTable().
 // Throws IoError.
 L1Table ReadL1Table(BlockDevice& file, uint64_t offset, uint32_t size);
+
+// Checks where a snapshot says that its L1 table stands, and that it is long
+// enough for its disk. Throws CorruptImage.
+L1Place CheckL1Place(BlockDevice& file, const std::string& file_name,
+                     const Header& header, const Snapshot& snapshot);
 
 // The L1 table of a snapshot, or of the active state if `snapshot` is null.
 // Throws CorruptImage and IoError.
@@ -63,16 +75,22 @@ class ClusterMap {
   ClusterMap(BlockDevice& file, std::string file_name, const Header& header,
              L1Table l1, uint64_t l2_cache_bytes);
 
+  // Of a snapshot beside the state that `cache` was made for, so that any
+  // number of them takes no more memory: `cache`, which is borrowed too, holds
+  // its L1 table as well. Its entries are only looked up.
+  ClusterMap(BlockDevice& file, std::string file_name, const Header& header,
+             L1Place l1, L2Cache& cache);
+
   // The run that begins at `at`, at most `max_length` (> 0) bytes of it; it
   // may end early. Throws CorruptImage, naming the entry, and IoError.
   Mapping Map(GuestOffset at, uint64_t max_length);
 
   // For whoever changes the tables.
-  uint64_t l1_size() const { return l1_.size(); }
+  uint64_t l1_size() const { return l1_size_; }
   HostOffset L1EntryOffset(uint64_t index) const {
     return l1_offset_ + index * 8;
   }
-  uint64_t L1Entry(uint64_t index) const { return l1_.at(index).load(); }
+  uint64_t L1Entry(uint64_t index) const;
   void SetL1Entry(uint64_t index, uint64_t entry) {
     l1_.at(index).store(entry);
   }
@@ -98,6 +116,9 @@ class ClusterMap {
                           const L2Entry& entry) const;
 
  private:
+  ClusterMap(BlockDevice& file, std::string file_name, const Header& header,
+             L1Place l1, std::unique_ptr<L2Cache> own_cache, L2Cache* cache);
+
   struct Entry {
     HostOffset at;        // Where the entry itself stands, for messages.
     GuestOffset cluster;  // What it is about.
@@ -129,8 +150,10 @@ class ClusterMap {
   const uint64_t entry_words_;
   const bool external_data_;
   const HostOffset l1_offset_;
-  std::vector<std::atomic<uint64_t>> l1_;
-  L2Cache cache_;
+  const uint64_t l1_size_;
+  std::vector<std::atomic<uint64_t>> l1_;  // Empty: in the cache.
+  const std::unique_ptr<L2Cache> own_cache_;
+  L2Cache& cache_;  // own_cache_, or one that is borrowed.
 };
 
 }  // namespace pellucid::qcow2

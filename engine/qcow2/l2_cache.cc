@@ -75,7 +75,9 @@ void L2Cache::Load(uint64_t slice, std::span<uint64_t> content) {
     for (size_t way = 0; way < kWays; ++way) {
       if (TryRead(slots + way, slice, 0, content)) return;
     }
-    file_.Read(slice * slice_bytes(), std::as_writable_bytes(content));
+    // A snapshot's L1 table, unlike L2 tables, may end with the file.
+    ReadZeroPadded(file_, slice * slice_bytes(),
+                   std::as_writable_bytes(content));
     for (uint64_t& word : content) word = SwapBigEndian(word);
     // If somebody has changed the slice and written it meanwhile, what was read
     // may be old or half of each.

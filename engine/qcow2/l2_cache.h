@@ -17,7 +17,8 @@ namespace pellucid::qcow2 {
 
 // The parts of L2 tables that were used last, in host byte order. Tables are
 // held in slices of up to 4 KiB, so that an image of any size needs no more
-// than the stated bound, and one lookup never loads a whole 2 MiB table.
+// than the stated bound, and one lookup never loads a whole 2 MiB table. L1
+// tables of snapshots are held likewise.
 //
 // Safe to call from many threads. A hit takes no lock: each slot carries a
 // version that is odd while the slot changes, and a reader whose version moved

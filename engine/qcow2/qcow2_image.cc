@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "engine/errors.h"
@@ -17,6 +15,29 @@ std::unique_ptr<BlockDevice> EitherOf(
   if (writable) return writable;
   return readable;
 }
+
+// The disk of a snapshot. Takes no section of MappingUsers: what a snapshot has
+// is neither changed nor freed while the image is open.
+class SnapshotDevice : public BlockDevice {
+ public:
+  SnapshotDevice(std::unique_ptr<ClusterMap> map, ClusterData& data,
+                 CompressedClusters& compressed, BlockDevice* backing,
+                 uint64_t size, uint64_t cluster_size)
+      : map_(std::move(map)),
+        reader_(*map_, data, compressed, backing, size, cluster_size) {}
+
+  uint64_t size() const override { return reader_.size(); }
+  void Read(uint64_t offset, std::span<std::byte> out) override {
+    reader_.Read(offset, out);
+  }
+  Extent ExtentAt(uint64_t offset, uint64_t max_length) override {
+    return reader_.ExtentAt(offset, max_length);
+  }
+
+ private:
+  const std::unique_ptr<ClusterMap> map_;
+  StateReader reader_;
+};
 
 L1Table LoadL1(const Qcow2Image::Parts& parts) {
   return ReadL1TableOf(parts.writable_file ? *parts.writable_file : *parts.file,
@@ -39,14 +60,16 @@ Qcow2Image::Qcow2Image(Parts&& parts, const L1Table& l1)
       backing_(std::move(parts.backing)),
       size_(parts.snapshot ? parts.snapshot->info.virtual_size
                            : parts.header.size),
-      cluster_size_(parts.header.cluster_size()),
+      header_(parts.header),
+      cluster_size_(header_.cluster_size()),
       map_(*file_, file_name_, parts.header, l1, parts.l2_cache_bytes),
       data_(data_file_ ? *data_file_ : *file_,
             data_file_ ? writable_data_file_ : writable_file_,
             std::move(parts.cipher),
             parts.header.crypt_method == CryptMethod::kAes),
       compressed_(*file_, file_name_, parts.header.compression_type,
-                  cluster_size_) {
+                  cluster_size_),
+      reader_(map_, data_, compressed_, backing_.get(), size_, cluster_size_) {
   if (writable_file_ != nullptr) MakeWriter(parts, l1);
 }
 
@@ -91,50 +114,23 @@ void Qcow2Image::Flush() { writer_->Flush(); }
 void Qcow2Image::Read(uint64_t offset, std::span<std::byte> out) {
   std::optional<MappingUsers::Section> section;
   if (users_) section.emplace(*users_);
-  GuestOffset guest = {offset};
-  while (!out.empty()) {
-    const Mapping mapping = map_.Map(guest, out.size());
-    const std::span piece = out.first(mapping.length);
-    switch (mapping.kind) {
-      case ClusterKind::kData:
-        data_.Read(guest, mapping.host, piece);
-        break;
-      case ClusterKind::kCompressed:
-        compressed_.Read(mapping, guest.value % cluster_size_, piece);
-        break;
-      case ClusterKind::kUnallocated:
-        if (backing_) {
-          ReadZeroPadded(*backing_, guest.value, piece);
-          break;
-        }
-        [[fallthrough]];
-      case ClusterKind::kZero:
-        std::memset(piece.data(), 0, piece.size());
-        break;
-    }
-    guest = guest + mapping.length;
-    out = out.subspan(mapping.length);
-  }
+  reader_.Read(offset, out);
 }
 
 Extent Qcow2Image::ExtentAt(uint64_t offset, uint64_t max_length) {
   std::optional<MappingUsers::Section> section;
   if (users_) section.emplace(*users_);
-  uint64_t length = std::min(max_length, size_ - offset);
-  // The backing device first: its extent bounds how far the map looks, so that
-  // a walk costs as much as there are extents in both.
-  bool below_is_hole = true;
-  if (backing_ && offset < backing_->size()) {
-    const Extent below =
-        backing_->ExtentAt(offset, std::min(length, backing_->size() - offset));
-    length = below.length;
-    below_is_hole = below.is_hole;
-  }
-  const Mapping mapping = map_.Map({offset}, length);
-  const bool is_hole =
-      mapping.kind == ClusterKind::kZero ||
-      (mapping.kind == ClusterKind::kUnallocated && below_is_hole);
-  return {.length = mapping.length, .is_hole = is_hole};
+  return reader_.ExtentAt(offset, max_length);
+}
+
+std::unique_ptr<BlockDevice> Qcow2Image::OpenSnapshot(
+    const Snapshot& snapshot) {
+  const L1Place l1 = CheckL1Place(*file_, file_name_, header_, snapshot);
+  return std::make_unique<SnapshotDevice>(
+      std::make_unique<ClusterMap>(*file_, file_name_, header_, l1,
+                                   map_.l2_cache()),
+      data_, compressed_, backing_.get(), snapshot.info.virtual_size,
+      cluster_size_);
 }
 
 }  // namespace pellucid::qcow2

@@ -15,6 +15,7 @@
 #include "engine/qcow2/mapping_users.h"
 #include "engine/qcow2/refcount_repair.h"
 #include "engine/qcow2/snapshots.h"
+#include "engine/qcow2/state_reader.h"
 #include "engine/writable_device.h"
 
 namespace pellucid::qcow2 {
@@ -63,6 +64,12 @@ class Qcow2Image : public WritableDevice {
   void WriteZeroes(uint64_t offset, uint64_t length, ZeroMode mode) override;
   void Flush() override;
 
+  // The disk as it was in `snapshot`, an entry of the file's snapshot table,
+  // for reading. It borrows file, cipher, backing and caches of this image, so
+  // that it takes next to no memory of its own. May be called, and used, from
+  // many threads, also while the image is written. Throws CorruptImage.
+  std::unique_ptr<BlockDevice> OpenSnapshot(const Snapshot& snapshot);
+
  private:
   Qcow2Image(Parts&& parts, const L1Table& l1);
   void MakeWriter(Parts& parts, const L1Table& l1);
@@ -74,10 +81,12 @@ class Qcow2Image : public WritableDevice {
   const std::unique_ptr<BlockDevice> data_file_;
   const std::unique_ptr<BlockDevice> backing_;
   const uint64_t size_;
+  const Header header_;
   const uint64_t cluster_size_;
   ClusterMap map_;
   ClusterData data_;
   CompressedClusters compressed_;
+  StateReader reader_;
   std::optional<MappingUsers> users_;      // Empty if read-only: then nothing
   std::unique_ptr<ClusterWriter> writer_;  // that is in use is ever freed.
 };

@@ -1,0 +1,258 @@
+#include "engine/guid_partitions.h"
+
+#include <fmt/format.h>
+#include <libdeflate.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/little_endian.h"
+
+namespace pellucid {
+namespace {
+
+constexpr std::array<uint64_t, 2> kSectorSizes = {512, 4096};
+
+// Fields of the header, by their byte.
+constexpr std::string_view kSignature = "EFI PART";
+constexpr size_t kHeaderSize = 12;
+constexpr size_t kHeaderCrc = 16;
+constexpr size_t kMyLba = 24;
+constexpr size_t kAlternateLba = 32;
+constexpr size_t kEntriesLba = 72;
+constexpr size_t kEntryCount = 80;
+constexpr size_t kEntrySize = 84;
+constexpr size_t kEntriesCrc = 88;
+constexpr uint32_t kLeastHeaderSize = 92;
+
+// Fields of an entry.
+constexpr size_t kTypeGuidBytes = 16;
+constexpr size_t kFirstLba = 32;
+constexpr size_t kLastLba = 40;
+constexpr size_t kName = 56;
+constexpr size_t kNameUnits = 36;
+constexpr uint32_t kLeastEntrySize = 128;
+constexpr uint32_t kGreatestEntrySize = 4096;
+
+// Programs write 16 KiB.
+constexpr uint64_t kMaxEntriesBytes = 1 << 20;
+constexpr size_t kMaxWarnings = 16;
+
+uint32_t Crc32(std::span<const std::byte> bytes) {
+  return libdeflate_crc32(0, bytes.data(), bytes.size());
+}
+
+void AppendUtf8(std::string& text, uint32_t code) {
+  const auto add = [&](uint32_t byte) { text += static_cast<char>(byte); };
+  if (code < 0x80) return add(code);
+  if (code < 0x800) {
+    add(0xc0 | code >> 6);
+  } else if (code < 0x10000) {
+    add(0xe0 | code >> 12);
+    add(0x80 | (code >> 6 & 0x3f));
+  } else {
+    add(0xf0 | code >> 18);
+    add(0x80 | (code >> 12 & 0x3f));
+    add(0x80 | (code >> 6 & 0x3f));
+  }
+  add(0x80 | (code & 0x3f));
+}
+
+// UTF-16, which ends at the first zero; half a surrogate pair becomes U+FFFD.
+std::string LabelOf(std::span<const std::byte> entry) {
+  const auto unit = [&](size_t i) -> uint32_t {
+    return i < kNameUnits ? LoadLittleEndian<uint16_t>(entry, kName + 2 * i)
+                          : 0;
+  };
+  std::string label;
+  for (size_t i = 0; unit(i) != 0; ++i) {
+    uint32_t code = unit(i);
+    if (code >= 0xd800 && code < 0xe000) {
+      const uint32_t low = unit(i + 1);
+      if (code < 0xdc00 && low >= 0xdc00 && low < 0xe000) {
+        code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+        ++i;
+      } else {
+        code = 0xfffd;
+      }
+    }
+    AppendUtf8(label, code);
+  }
+  return label;
+}
+
+// One copy of a GPT: a header and the entries that it speaks of.
+struct Copy {
+  bool has_signature = false;
+  uint64_t alternate_lba = 0;  // If the header is right, whatever the entries.
+  uint64_t sector_size = 0;
+  uint32_t entry_size = 0;
+  std::vector<std::byte> entries;  // Empty if `problem` is not.
+  std::string problem;
+};
+
+class Reader {
+ public:
+  explicit Reader(BlockDevice& disk) : disk_(disk) {}
+
+  std::optional<PartitionTable> Read(std::optional<uint64_t> protective_end) {
+    Copy first = ReadFirstCopy();
+    if (first.problem.empty()) {
+      if (!protective_end) {
+        Warn("the protective MBR in front of the GPT is missing");
+      }
+      AddPartitions(first);
+      return std::move(table_);
+    }
+    if (!protective_end) return std::nullopt;
+    const Copy backup = FindBackup(first, *protective_end);
+    if (backup.problem.empty()) {
+      Warn(fmt::format("the first copy of the GPT cannot be used ({}); its "
+                       "backup is",
+                       first.problem));
+      AddPartitions(backup);
+    } else {
+      Warn(fmt::format("the MBR says that there is a GPT, but neither copy can "
+                       "be used: {}; {}",
+                       first.problem, backup.problem));
+    }
+    return std::move(table_);
+  }
+
+ private:
+  void Warn(std::string warning) {
+    if (table_.warnings.size() < kMaxWarnings) {
+      table_.warnings.push_back(std::move(warning));
+    }
+  }
+
+  Copy ReadFirstCopy() {
+    Copy copy;
+    for (const uint64_t sector_size : kSectorSizes) {
+      copy = ReadCopy(1, sector_size);
+      if (copy.has_signature) break;
+    }
+    return copy;
+  }
+
+  Copy FindBackup(const Copy& first, uint64_t protective_end) {
+    Copy backup;
+    if (first.alternate_lba > 1) {
+      backup = ReadCopy(first.alternate_lba, first.sector_size);
+      if (backup.problem.empty()) return backup;
+    }
+    for (const uint64_t sector_size : kSectorSizes) {
+      const uint64_t sectors = disk_.size() / sector_size;
+      for (const uint64_t lba : {sectors - 1, protective_end}) {
+        if (sectors == 0 || lba < 2) continue;
+        backup = ReadCopy(lba, sector_size);
+        if (backup.problem.empty()) return backup;
+      }
+    }
+    if (backup.problem.empty()) backup.problem = "there is no room for a backup";
+    return backup;
+  }
+
+  Copy ReadCopy(uint64_t lba, uint64_t sector_size) {
+    Copy copy;
+    copy.sector_size = sector_size;
+    const auto fail = [&](const std::string& why) {
+      copy.problem = fmt::format("the header in sector {} {}", lba, why);
+      return copy;
+    };
+    if (lba >= disk_.size() / sector_size) {
+      return fail("would be behind the end of the disk");
+    }
+    std::vector<std::byte> header(sector_size);
+    disk_.Read(lba * sector_size, header);
+    if (!std::ranges::equal(std::span(header).first(kSignature.size()),
+                            std::as_bytes(std::span(kSignature)))) {
+      return fail("has no signature");
+    }
+    copy.has_signature = true;
+    const auto size = LoadLittleEndian<uint32_t>(header, kHeaderSize);
+    if (size < kLeastHeaderSize || size > sector_size) {
+      return fail(fmt::format("has header_size {}", size));
+    }
+    const auto crc = LoadLittleEndian<uint32_t>(header, kHeaderCrc);
+    std::ranges::fill(std::span(header).subspan(kHeaderCrc, 4), std::byte{0});
+    if (crc != Crc32(std::span(header).first(size))) {
+      return fail("has a wrong checksum");
+    }
+    if (LoadLittleEndian<uint64_t>(header, kMyLba) != lba) {
+      return fail("belongs elsewhere (my_lba)");
+    }
+    copy.alternate_lba = LoadLittleEndian<uint64_t>(header, kAlternateLba);
+    const auto entries_lba = LoadLittleEndian<uint64_t>(header, kEntriesLba);
+    const auto count = LoadLittleEndian<uint32_t>(header, kEntryCount);
+    copy.entry_size = LoadLittleEndian<uint32_t>(header, kEntrySize);
+    if (copy.entry_size < kLeastEntrySize || copy.entry_size % 8 != 0 ||
+        copy.entry_size > kGreatestEntrySize) {
+      return fail(fmt::format("has entry size {}", copy.entry_size));
+    }
+    const uint64_t bytes = uint64_t{count} * copy.entry_size;
+    if (bytes > kMaxEntriesBytes) {
+      return fail(fmt::format("has {} entries, more than {} KiB of them", count,
+                              kMaxEntriesBytes >> 10));
+    }
+    if (entries_lba >= disk_.size() / sector_size ||
+        bytes > disk_.size() - entries_lba * sector_size) {
+      return fail("has entries behind the end of the disk");
+    }
+    std::vector<std::byte> entries(bytes);
+    disk_.Read(entries_lba * sector_size, entries);
+    if (LoadLittleEndian<uint32_t>(header, kEntriesCrc) != Crc32(entries)) {
+      return fail("has entries with a wrong checksum");
+    }
+    copy.entries = std::move(entries);
+    return copy;
+  }
+
+  void AddPartitions(const Copy& copy) {
+    const uint64_t sectors = disk_.size() / copy.sector_size;
+    unsigned number = 0;
+    for (size_t at = 0; at < copy.entries.size(); at += copy.entry_size) {
+      ++number;
+      const std::span<const std::byte> entry =
+          std::span(copy.entries).subspan(at, copy.entry_size);
+      if (std::ranges::all_of(entry.first(kTypeGuidBytes), [](std::byte byte) {
+            return byte == std::byte{0};
+          })) {
+        continue;
+      }
+      const auto first = LoadLittleEndian<uint64_t>(entry, kFirstLba);
+      const auto last = LoadLittleEndian<uint64_t>(entry, kLastLba);
+      if (first > last || first >= sectors) {
+        Warn(fmt::format("partition {} is left out: sectors {} to {} of {}",
+                         number, first, last, sectors));
+        continue;
+      }
+      if (last >= sectors) {
+        Warn(fmt::format("partition {} is cut: sectors {} to {} of {}", number,
+                         first, last, sectors));
+      }
+      const uint64_t end = std::min(last, sectors - 1) + 1;
+      table_.partitions.push_back({.number = number,
+                                   .offset = first * copy.sector_size,
+                                   .size = (end - first) * copy.sector_size,
+                                   .label = LabelOf(entry)});
+    }
+  }
+
+  BlockDevice& disk_;
+  PartitionTable table_;
+};
+
+}  // namespace
+
+std::optional<PartitionTable> ReadGuidPartitions(
+    BlockDevice& disk, std::optional<uint64_t> protective_end) {
+  return Reader(disk).Read(protective_end);
+}
+
+}  // namespace pellucid

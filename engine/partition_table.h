@@ -1,0 +1,40 @@
+#ifndef PELLUCID_ENGINE_PARTITION_TABLE_H_
+#define PELLUCID_ENGINE_PARTITION_TABLE_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/block_device.h"
+
+namespace pellucid {
+
+struct Partition {
+  unsigned number = 0;  // As Linux counts: 1 to 4, logical ones from 5; in a
+                        // GPT the place in the table, from 1.
+  uint64_t offset = 0;  // In bytes, as the next one. Within the disk.
+  uint64_t size = 0;
+  std::string label;  // GPT only: UTF-8, of any characters, or empty.
+};
+
+struct PartitionTable {
+  std::vector<Partition> partitions;  // By number; they may overlap.
+  // What is wrong with the table without keeping it from being read, or why
+  // nothing of it could be used; for people, without the name of the disk.
+  std::vector<std::string> warnings;
+};
+
+// The partitions of a disk: an MBR with logical partitions in a chain of
+// extended boot records, or a GPT (UEFI specification, "GUID Partition Table
+// Disk Layout"), whose backup is used if the first copy is damaged. Empty
+// without such a table, also if a file system begins where it would be.
+//
+// Nothing in a table is believed: places outside the disk are cut or left out,
+// chains end, and a table costs a bounded number of reads and 1 MiB. Throws
+// what disk.Read() does. Safe to call from many threads.
+std::optional<PartitionTable> ReadPartitionTable(BlockDevice& disk);
+
+}  // namespace pellucid
+
+#endif  // PELLUCID_ENGINE_PARTITION_TABLE_H_
