@@ -129,17 +129,31 @@ ImageInfo DescribeImage(const OpenOptions& options) {
   ImageInfo info = DescribeLayer(*layers);
   const bool detached = !options.header.empty();
   if (options.encryption == Encryption::kNone) return info;
+  const ExpectedHeader& expected = options.expected_header;
+  const std::string image = options.image.native();
+  if (!detached && layers->embedded_luks) {
+    CheckUuid(expected, layers->embedded_luks->header, image);
+    return info;
+  }
   auto holder = detached ? open(options.header, options.header_format, "")
                          : std::move(layers);
   // A LUKS header inside an encrypted container cannot be seen without a key.
-  if (!NeedsNoPassphrase(*holder)) return info;
+  if (detached) {
+    CheckHeaderFile(expected, holder->file.device(), options.header.native());
+  }
+  const auto without_header = [&] {
+    if (!expected.uuid.empty()) ThrowNoHeader(image);
+    return std::move(info);
+  };
+  if (!NeedsNoPassphrase(*holder)) return without_header();
   const auto device = AssembleLayers(std::move(holder)).device;
-  if (!detached && !luks::IsLuksVolume(*device)) return info;
+  if (!detached && !luks::IsLuksVolume(*device)) return without_header();
   const luks::Place place =
       detached ? luks::Place::kDetached : luks::Place::kInPlace;
-  const auto located = luks::ReadLuksHeader(
-      *device, 0, device->size(),
-      detached ? options.header.native() : options.image.native(), place);
+  const auto located =
+      luks::ReadLuksHeader(*device, 0, device->size(),
+                           detached ? options.header.native() : image, place);
+  CheckUuid(expected, located.header, located.file_name);
   luks::CheckPayload(located, info.virtual_size, info.file.native());
   info.luks = luks::Describe(located, place);
   info.virtual_size = luks::PlaintextBytes(located.header, info.virtual_size);

@@ -1,11 +1,14 @@
 #include "engine/file_device.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <utility>
 
+#include "engine/errors.h"
 #include "engine/host_file.h"
+#include "engine/host_file_rules.h"
 #include "engine/image_locks.h"
 
 namespace pellucid {
@@ -23,6 +26,15 @@ std::unique_ptr<FileDevice> FileDevice::Open(const std::filesystem::path& file,
   } else {
     LockForReading(device->fd_, file);
   }
+  if (MustKeepEvidence() && !device->keeps_access_time()) {
+    throw UsageError(fmt::format(
+        "{}: reading it could change its access time, which --forensic must "
+        "not; be root or its owner, or mount its file system with -o noatime "
+        "or ro",
+        file.native()));
+  }
+  ReportOpenedHostFile(
+      {.file = file, .fd = device->fd_, .use = HostFileUse::kEvidence});
   // Behind the lock: nobody changes it from here on.
   device->stat_ = StatHostFile(device->fd_, file);
   device->size_ = HostFileSize(device->fd_, file);

@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "engine/errors.h"
+#include "engine/host_file_rules.h"
 
 namespace pellucid {
 
@@ -21,6 +22,11 @@ void ThrowHostError(const std::filesystem::path& file, int error,
 
 int OpenHostFile(const std::filesystem::path& file, int flags,
                  const std::string& what) {
+  if (MustKeepEvidence() && (flags & O_ACCMODE) != O_RDONLY) {
+    throw UsageError(
+        fmt::format("{}: cannot {}: --forensic opens files for reading only",
+                    file.native(), what));
+  }
   const int path_fd = open(file.c_str(), O_PATH | O_CLOEXEC);
   if (path_fd < 0) ThrowHostError(file, errno, what);
   try {

@@ -21,8 +21,9 @@ namespace pellucid {
 // Opens an existing file with `flags` and O_CLOEXEC, without O_NOATIME if only
 // that is refused. What is neither a regular file nor a block device is refused
 // before it is opened, since opening a device or a FIFO can have effects. A
-// block device that the host uses itself is not opened for writing. Throws
-// IoError ("cannot WHAT"), ImageLocked and UsageError.
+// block device that the host uses itself is not opened for writing; nothing is
+// if evidence must be kept (host_file_rules.h). Throws IoError ("cannot WHAT"),
+// ImageLocked and UsageError.
 int OpenHostFile(const std::filesystem::path& file, int flags,
                  const std::string& what);
 

@@ -433,6 +433,16 @@ void CheckOptions(const OpenOptions& options) {
         "ciphertext needs no header",
         options.header.native()));
   }
+  const ExpectedHeader& expected = options.expected_header;
+  if (expected.any() && options.encryption == Encryption::kNone) {
+    throw UsageError(fmt::format(
+        "{}: no header is looked at with --encryption none, so none can be "
+        "expected",
+        options.image.native()));
+  }
+  if (!expected.sha256.empty() && options.header.empty()) {
+    throw UsageError("--expect-header-sha256 needs --header");
+  }
   if (!options.writable) return;
   const auto refuse = [&](const char* reason) {
     throw UsageError(fmt::format("{}: {}; --read-only is needed",

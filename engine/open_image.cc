@@ -11,6 +11,7 @@
 #include "engine/luks/located_header.h"
 #include "engine/luks/luks_device.h"
 #include "engine/luks/unlock.h"
+#include "engine/noise_probe.h"
 
 namespace pellucid {
 namespace {
@@ -31,11 +32,18 @@ void Report(const ImageLayer& top, OpenedImage& opened) {
   }
 }
 
+// Of the first segment, which is all of the volume but in the middle of a
+// reencryption.
+NoiseProbe ProbeOf(BlockDevice& payload, const luks::VolumeHeader& header) {
+  const luks::Segment& first = header.segments.front();
+  return {payload, first.offset, first.bytes(payload.size())};
+}
+
 // Puts the LUKS volume on top of `content`; gives its device.
 luks::LuksDevice& OpenLuksVolume(AssembledLayers& content,
                                  const std::string& payload_name,
                                  const luks::LocatedHeader& located,
-                                 std::optional<unsigned> keyslot,
+                                 bool detached, std::optional<unsigned> keyslot,
                                  PassphraseSource& passphrases,
                                  std::vector<std::string>& warnings) {
   AssembledLayers payload = std::move(content);
@@ -49,6 +57,8 @@ luks::LuksDevice& OpenLuksVolume(AssembledLayers& content,
   }
   const crypto::SecretBytes key =
       luks::Unlock(located, located.file_name, keyslot, passphrases);
+  std::optional<NoiseProbe> probe;
+  if (detached) probe = ProbeOf(*payload.device, located.header);
   std::unique_ptr<luks::LuksDevice> volume;
   const bool is_writable = payload.writable != nullptr;
   if (is_writable) {
@@ -61,6 +71,14 @@ luks::LuksDevice& OpenLuksVolume(AssembledLayers& content,
   luks::LuksDevice& device = *volume;
   content = is_writable ? AssembledLayers::Writable(std::move(volume))
                         : AssembledLayers::ReadOnly(std::move(volume));
+  if (probe && probe->IsNoise(device)) {
+    warnings.push_back(fmt::format(
+        "{}: looks random when it is decrypted with {}: neither a partition "
+        "table nor a file system is to be seen; unless it was filled with "
+        "random data, the header may belong to another image, or --format is "
+        "wrong",
+        payload_name, located.file_name));
+  }
   return device;
 }
 
@@ -117,6 +135,15 @@ OpenedImage OpenImage(const OpenOptions& options,
     Report(*header_layers, opened);
   }
 
+  const ExpectedHeader& expected = options.expected_header;
+  if (header_layers) {
+    CheckHeaderFile(expected, header_layers->file.device(),
+                    options.header.native());
+  } else if (layers->embedded_luks) {
+    CheckUuid(expected, layers->embedded_luks->header, options.image.native());
+  }
+  const bool expects_volume = header_layers || !layers->embedded_luks;
+
   // --keyslot is for the layer that the user sees first.
   std::optional<unsigned> keyslot = options.keyslot;
   UnlockLayers(*layers, keyslot, passphrases);
@@ -126,7 +153,8 @@ OpenedImage OpenImage(const OpenOptions& options,
 
   std::unique_ptr<BlockDevice> header_device;
   std::optional<luks::LocatedHeader> located;
-  if (header_layers) {
+  const bool detached = header_layers != nullptr;
+  if (detached) {
     UnlockLayers(*header_layers, std::nullopt, passphrases);
     header_device = AssembleLayers(std::move(header_layers)).device;
     located =
@@ -136,9 +164,15 @@ OpenedImage OpenImage(const OpenOptions& options,
     located = luks::ReadLuksHeader(*content.device, 0, content.device->size(),
                                    image, luks::Place::kInPlace);
   }
+  if (expects_volume && located) {
+    CheckUuid(expected, located->header, located->file_name);
+  } else if (expects_volume && expected.any()) {
+    ThrowNoHeader(image);
+  }
   if (located) {
-    luks::LuksDevice& device = OpenLuksVolume(content, image, *located, keyslot,
-                                              passphrases, opened.warnings);
+    luks::LuksDevice& device =
+        OpenLuksVolume(content, image, *located, detached, keyslot, passphrases,
+                       opened.warnings);
     luks_layer = {.device = &device,
                   .header = located->header,
                   .in_place = header_device == nullptr};

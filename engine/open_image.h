@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/block_device.h"
+#include "engine/expected_header.h"
 #include "engine/image_info.h"
 #include "engine/passphrase_source.h"
 #include "engine/snapshot_disks.h"
@@ -40,6 +41,10 @@ struct OpenOptions {
   bool allow_backing = true;        // May files that the image names be opened?
   bool force_share = false;         // Read although another program writes.
   bool writable = false;            // Open the image for writing as well.
+  // Refuse any other LUKS header, before a passphrase is asked for if it can be
+  // seen without one. Means the header that the user sees first: the detached
+  // one, that inside the image, or that at the disk's first byte.
+  ExpectedHeader expected_header;
 };
 
 // Which file of the host it is, whatever it is called.
@@ -75,15 +80,16 @@ struct OpenedImage {
 // any file changes. Backing images and header files are opened for reading
 // only, always; an external data file that is not beside the image is opened
 // for writing only if it is options.data_file, or an image from a stranger
-// could name any file of the user's. Throws every kind of Error; with options.writable also
-// UsageError for options that contradict writing, CorruptImage for what must
-// not be changed, and Unsupported for what we cannot write, all of them before
-// a passphrase is asked for and naming --read-only.
+// could name any file of the user's. Throws every kind of Error; with
+// options.writable also UsageError for options that contradict writing,
+// CorruptImage for what must not be changed, and Unsupported for what we cannot
+// write, all of them before a passphrase is asked for and naming --read-only.
 OpenedImage OpenImage(const OpenOptions& options,
                       PassphraseSource& passphrases);
 
-// Reads the metadata only: needs no passphrase. Throws every kind of Error but
-// WrongPassphrase; trouble with a backing file lands in `backing_error`.
+// Reads the metadata only: needs no passphrase, and throws UsageError for an
+// expected header that cannot be seen without one. Throws every kind of Error
+// but WrongPassphrase; trouble with a backing file lands in `backing_error`.
 ImageInfo DescribeImage(const OpenOptions& options);
 
 }  // namespace pellucid

@@ -12,6 +12,7 @@
 
 #include "engine/errors.h"
 #include "engine/host_file.h"
+#include "engine/host_file_rules.h"
 #include "engine/image_locks.h"
 
 namespace pellucid {
@@ -37,6 +38,7 @@ std::unique_ptr<WritableFileDevice> WritableFileDevice::Adopt(
     int fd, const std::filesystem::path& file) {
   std::unique_ptr<WritableFileDevice> device(new WritableFileDevice(file, fd));
   LockForWriting(fd, file);
+  ReportOpenedHostFile({.file = file, .fd = fd, .use = HostFileUse::kOutput});
   // Behind the lock: nobody else changes it from here on.
   device->stat_ = StatHostFile(fd, file);
   device->size_ = HostFileSize(fd, file);

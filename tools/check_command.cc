@@ -12,6 +12,7 @@
 #include "engine/errors.h"
 #include "tools/check_report.h"
 #include "tools/command_line.h"
+#include "tools/forensic_run.h"
 #include "tools/header_arguments.h"
 #include "tools/progress_bar.h"
 #include "tools/terminal_window.h"
@@ -92,6 +93,7 @@ int Run(const std::vector<std::string>& words) {
   arguments.AddPlaceTo(options);
   arguments.AddNamedFilesTo(options);
   arguments.AddSharingTo(options);
+  arguments.AddForensicTo(options);
   const auto operands = ParseCommandLine(kSyntax, options, words);
   if (!operands) return kClean;
   const OpenOptions open = arguments.ToOpenOptions((*operands)[0]);
@@ -99,19 +101,23 @@ int Run(const std::vector<std::string>& words) {
   if (repair != Repair::kNone && open.force_share) {
     throw UsageError("--force-share is for checks without --repair");
   }
-  const CheckReport report = CheckWithProgress(open, repair, quiet);
-  const int exit_code = ExitCodeOf(report);
-  if (exit_code == kNothingToCheck) {
-    fmt::print(stderr,
-               "pellucid: {}: is neither qcow2 nor a LUKS volume; there is "
-               "nothing to check (a detached header is named by --header)\n",
-               Printable(open.image.native()));
-  } else if (json) {
-    fmt::print("{}", FormatCheckAsJson(open.image, report));
-  } else if (!quiet) {
-    fmt::print("{}", ForStandardOutput(FormatCheckAsText(open.image, report)));
-  }
-  return exit_code;
+  if (repair != Repair::kNone) arguments.forensic().RefuseWriting("a repair");
+  return RunForensically(arguments.forensic(), "check", words, [&] {
+    const CheckReport report = CheckWithProgress(open, repair, quiet);
+    const int exit_code = ExitCodeOf(report);
+    if (exit_code == kNothingToCheck) {
+      fmt::print(stderr,
+                 "pellucid: {}: is neither qcow2 nor a LUKS volume; there is "
+                 "nothing to check (a detached header is named by --header)\n",
+                 Printable(open.image.native()));
+    } else if (json) {
+      fmt::print("{}", FormatCheckAsJson(open.image, report));
+    } else if (!quiet) {
+      fmt::print("{}",
+                 ForStandardOutput(FormatCheckAsText(open.image, report)));
+    }
+    return exit_code;
+  });
 }
 
 }  // namespace

@@ -3,10 +3,11 @@
 
 #include <boost/program_options/options_description.hpp>
 #include <cstdio>
-#include <memory>
 #include <string>
+#include <vector>
 
-#include "crypto/hash.h"
+#include "tools/copy_pieces.h"
+#include "tools/ordered_hashes.h"
 
 namespace pellucid::cli {
 
@@ -27,23 +28,40 @@ class CopyArguments {
   // What the user said. Call after parsing. Throw UsageError.
   uint64_t Offset() const;
   unsigned Threads() const;
-  // Null without --hash.
-  std::unique_ptr<crypto::Hasher> MakeHasher() const;
+  // Empty without --hash.
+  std::vector<std::string> HashNames() const;
+  // Prints them as the user wants it.
+  void PrintHashes(const std::vector<Digest>& digests, const std::string& path,
+                   ByteRange part, std::FILE* stream) const;
   bool sparse() const { return !no_sparse_; }
   bool quiet() const { return quiet_; }
 
  private:
   std::string offset_;
   std::string hash_;
+  bool json_ = false;
   std::string threads_;
   bool no_sparse_ = false;
   bool quiet_ = false;
 };
 
-// Finishes the hash and prints the line that `sha256sum` prints for `path`, and
-// takes back with --check.
-void PrintHash(crypto::Hasher& hasher, const std::string& path,
-               std::FILE* stream);
+// The value of --threads; empty: one for each processor. Throws UsageError.
+unsigned ParseThreads(const std::string& value);
+
+// The names of hashes between commas, as crypto::MakeHasher() takes them, in
+// lower case; "blake2b" is that of b2sum. Throws UsageError that names
+// `option`.
+std::vector<std::string> ParseHashNames(const std::string& option,
+                                        const std::string& names);
+
+// What `sha256sum` and its like print for `path` and take back with --check; if
+// there are several hashes with --tag, since the length would not tell them
+// apart. `cksum --check` takes all of them.
+std::string FormatHashLines(const std::vector<Digest>& digests,
+                            const std::string& path);
+// The same as one object, with what was hashed.
+std::string FormatHashJson(const std::vector<Digest>& digests,
+                           const std::string& path, ByteRange part);
 
 }  // namespace pellucid::cli
 

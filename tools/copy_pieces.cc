@@ -20,10 +20,12 @@ void AddData(Piece& piece, ByteRange data) {
 
 }  // namespace
 
-PieceSource::PieceSource(BlockDevice& image, ByteRange range, uint64_t max_hole)
+PieceSource::PieceSource(BlockDevice& image, ByteRange range,
+                         const PieceCut& cut)
     : image_(image),
+      origin_(cut.whole_windows ? range.offset : 0),
       end_(range.end()),
-      max_hole_(max_hole),
+      cut_(cut),
       next_(range.offset) {}
 
 bool PieceSource::Next(Piece& piece) {
@@ -45,7 +47,9 @@ void PieceSource::CutPiece(Piece& piece) {
   const uint64_t begin = next_;
   // Pieces end at multiples of their size, so that the reads are aligned.
   const uint64_t window_end =
-      std::min(end_, begin / kMaxLength * kMaxLength + kMaxLength);
+      begin +
+      std::min<uint64_t>(end_ - begin,
+                         cut_.max_length - (begin - origin_) % cut_.max_length);
   piece.data.clear();
   while (next_ < window_end) {
     LookUpExtent();
@@ -55,15 +59,25 @@ void PieceSource::CutPiece(Piece& piece) {
       next_ = data_end;
     } else if (extent_end_ < window_end) {
       next_ = extent_end_;
-    } else {
+    } else if (next_ == begin) {
       // A hole that leaves the window is a piece of its own.
-      if (next_ == begin) {
-        next_ += std::min(extent_end_ - next_, max_hole_);
-      }
+      SkipHole();
+      break;
+    } else if (cut_.whole_windows) {
+      next_ = window_end;
+    } else {
       break;
     }
   }
   piece.range = {.offset = begin, .length = next_ - begin};
+}
+
+void PieceSource::SkipHole() {
+  uint64_t length = std::min(extent_end_ - next_, cut_.max_hole);
+  if (cut_.whole_windows && next_ + length != end_) {
+    length -= length % cut_.max_length;
+  }
+  next_ += length;
 }
 
 }  // namespace pellucid::cli

@@ -26,14 +26,25 @@ struct Piece {
   bool is_hole() const { return data.empty(); }
 };
 
-// Cuts a range of an image into pieces: at most kMaxLength bytes with data in
+// How a range is cut into pieces.
+struct PieceCut {
+  static constexpr size_t kUsualLength = size_t{1} << 20;
+
+  // No piece with data in it is longer, no hole longer than `max_hole`.
+  size_t max_length = kUsualLength;
+  uint64_t max_hole = UINT64_MAX;
+  // Do all pieces but the last end at multiples of max_length from the
+  // beginning of the range on? Otherwise those with data end at multiples of
+  // max_length in the image or earlier, and holes anywhere.
+  bool whole_windows = false;
+};
+
+// Cuts a range of an image into pieces: a bounded number of bytes with data in
 // them, or a hole of any length. Safe to call from many threads.
 class PieceSource {
  public:
-  static constexpr size_t kMaxLength = size_t{1} << 20;
-
-  // `image` is borrowed. No hole comes longer than `max_hole`.
-  PieceSource(BlockDevice& image, ByteRange range, uint64_t max_hole);
+  // `image` is borrowed.
+  PieceSource(BlockDevice& image, ByteRange range, const PieceCut& cut);
 
   // Sets `piece` to the next one; false if there is none left. Throws as
   // BlockDevice::ExtentAt() does.
@@ -43,10 +54,14 @@ class PieceSource {
   // Makes extent_ the one at next_.
   void LookUpExtent();
   void CutPiece(Piece& piece);
+  // Moves next_ behind the hole there, or behind as much of it as one piece
+  // may have.
+  void SkipHole();
 
   BlockDevice& image_;
+  const uint64_t origin_;  // The windows of pieces are counted from here.
   const uint64_t end_;
-  const uint64_t max_hole_;
+  const PieceCut cut_;
 
   // Held while the image looks up an extent: the walk is sequential, and
   // far faster than the copying that it feeds.

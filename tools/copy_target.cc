@@ -9,13 +9,13 @@ namespace {
 // Less is not worth a request of its own.
 constexpr size_t kZeroBlock = size_t{64} << 10;
 
+}  // namespace
+
 bool IsZero(std::span<const std::byte> bytes) {
   return bytes.empty() ||
          (bytes[0] == std::byte{0} &&
           std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
 }
-
-}  // namespace
 
 void WriteSparsely(CopyTarget& target, uint64_t offset,
                    std::span<const std::byte> bytes) {

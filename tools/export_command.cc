@@ -11,7 +11,6 @@
 #include <optional>
 #include <span>
 
-#include "crypto/hash.h"
 #include "engine/errors.h"
 #include "engine/open_image.h"
 #include "engine/open_unallocated.h"
@@ -20,8 +19,11 @@
 #include "tools/copy_arguments.h"
 #include "tools/export_target.h"
 #include "tools/extent_list.h"
+#include "tools/forensic_run.h"
 #include "tools/interrupt_watch.h"
+#include "tools/manifest_arguments.h"
 #include "tools/open_arguments.h"
+#include "tools/ordered_hashes.h"
 #include "tools/plaintext_copy.h"
 #include "tools/progress_bar.h"
 
@@ -50,6 +52,7 @@ const CommandSyntax kSyntax = {
 struct ExportArguments {
   OpenArguments open;
   CopyArguments copy;
+  ManifestArguments manifest;
   std::string length;
   bool force = false;
   bool unallocated = false;
@@ -60,14 +63,16 @@ struct ExportArguments {
 
 void ExportArguments::AddTo(po::options_description& options) {
   copy.AddTo(options, "begin at byte N; suffixes K, M, G, T",
-             "print a hash of the copied bytes (sha256, ...) on standard "
-             "output; on standard error if the data goes to standard output",
+             "print hashes of the copied bytes (md5, sha1, sha256, blake2b, "
+             "...) on standard output; on standard error if the data goes to "
+             "standard output",
              "write zeros instead of holes");
   options.add_options()  //
       ("length", po::value(&length)->value_name("N"),
        "copy N bytes, not all up to the end")  //
       ("force", po::bool_switch(&force),
-       "overwrite an existing FILE, or a block device");
+       "overwrite an existing FILE or manifest, or a block device");
+  manifest.AddTo(options);
   open.AddTo(options);
   options.add_options()  //
       ("unallocated", po::bool_switch(&unallocated),
@@ -126,19 +131,78 @@ ByteRange PartOf(uint64_t size, const WantedPart& wanted) {
 }
 
 void Copy(BlockDevice& image, ByteRange part, ExportTarget& target,
-          crypto::Hasher* hasher, const ExportArguments& arguments) {
+          const CopyWitnesses& witnesses, const ExportArguments& arguments) {
   // A stream is left at once: nothing is there to clean up, and its reader may
   // be stuck.
   std::optional<InterruptWatch> interrupts;
   if (!target.is_stream()) interrupts.emplace();
   ProgressBar bar(part.length, arguments.copy.quiet());
-  PlaintextCopy copy(image, part, target, 0, hasher);
+  PlaintextCopy copy(image, part, target, 0, witnesses);
   copy.Run(arguments.copy.Threads(), [&](Progress progress) {
     if (interrupts) InterruptWatch::Check();
     bar.Show(progress);
   });
   if (interrupts) InterruptWatch::Check();
   target.Finish();
+}
+
+// What --manifest asks for; null without it.
+std::unique_ptr<NewManifest> BeginManifest(const ExportArguments& arguments,
+                                           const OpenedImage& image,
+                                           const std::string& image_name,
+                                           ByteRange part) {
+  if (!arguments.manifest.wanted()) return nullptr;
+  ManifestHeader header;
+  header.image = image_name;
+  header.image_size = image.device->size();
+  header.offset = part.offset;
+  header.size = part.length;
+  arguments.manifest.Describe(header);
+  return std::make_unique<NewManifest>(arguments.manifest, arguments.force,
+                                       header);
+}
+
+// The export proper, when everything that can be refused has been.
+int Export(const OpenOptions& open_options, const WantedPart& wanted,
+           const ExportTargetOptions& target_options,
+           const ExportTargetOptions& list_options,
+           const std::vector<std::string>& hash_names,
+           const ExportArguments& arguments) {
+  const OpenedImage image = OpenSource(arguments, open_options);
+  arguments.manifest.CheckIsNone(image.files);
+  const ByteRange part = PartOf(image.device->size(), wanted);
+  ExportTarget target(target_options, part.length, image.files);
+  std::unique_ptr<NewManifest> manifest;
+  std::vector<Digest> digests;
+  try {
+    arguments.manifest.CheckIsNone({target.id()});
+    manifest = BeginManifest(arguments, image, open_options.image, part);
+    std::optional<OrderedHashes> hashes;
+    if (!hash_names.empty()) hashes.emplace(hash_names);
+    Copy(*image.device, part, target,
+         {.hashes = hashes ? &*hashes : nullptr,
+          .manifest = manifest ? &manifest->writer : nullptr},
+         arguments);
+    if (!arguments.list.empty()) WriteList(list_options, image);
+    if (hashes) digests = hashes->Finish();
+    if (manifest) {
+      manifest->writer.Finish(digests);
+      manifest->file.Keep();
+    }
+  } catch (const Interrupted& interrupted) {
+    target.Discard();
+    manifest.reset();
+    kill(getpid(), interrupted.signal);
+    return static_cast<int>(ExitCode::kFailure);
+  } catch (...) {
+    target.Discard();
+    throw;
+  }
+  if (!digests.empty()) {
+    arguments.copy.PrintHashes(digests, target_options.path, part,
+                               target_options.path == "-" ? stderr : stdout);
+  }
+  return 0;
 }
 
 }  // namespace
@@ -155,7 +219,7 @@ int RunExportCommand(const std::vector<std::string>& words) {
   open_options.image = (*operands)[0];
   const WantedPart wanted = ParsePart(arguments);
   arguments.copy.Threads();
-  const std::unique_ptr<crypto::Hasher> hasher = arguments.copy.MakeHasher();
+  const std::vector<std::string> hash_names = arguments.copy.HashNames();
   const ExportTargetOptions target_options = {
       .path = path,
       .overwrite = arguments.force,
@@ -174,22 +238,12 @@ int RunExportCommand(const std::vector<std::string>& words) {
     CheckExportTarget(list_options);
   }
 
-  const OpenedImage image = OpenSource(arguments, open_options);
-  const ByteRange part = PartOf(image.device->size(), wanted);
-  ExportTarget target(target_options, part.length, image.files);
-  try {
-    Copy(*image.device, part, target, hasher.get(), arguments);
-    if (!arguments.list.empty()) WriteList(list_options, image);
-  } catch (const Interrupted& interrupted) {
-    target.Discard();
-    kill(getpid(), interrupted.signal);
-    return static_cast<int>(ExitCode::kFailure);
-  } catch (...) {
-    target.Discard();
-    throw;
-  }
-  if (hasher) PrintHash(*hasher, path, path == "-" ? stderr : stdout);
-  return 0;
+  arguments.manifest.Check(arguments.force);
+
+  return RunForensically(arguments.open.forensic(), "export", words, [&] {
+    return Export(open_options, wanted, target_options, list_options,
+                  hash_names, arguments);
+  });
 }
 
 }  // namespace pellucid::cli

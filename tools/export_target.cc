@@ -12,6 +12,7 @@
 #include <cerrno>
 
 #include "engine/errors.h"
+#include "engine/host_file_rules.h"
 #include "engine/io_error.h"
 
 namespace pellucid::cli {
@@ -126,6 +127,9 @@ ExportTarget::ExportTarget(const ExportTargetOptions& options, uint64_t size,
       file_(OpenOrDuplicate(options, created_)) {
   if (!file_.is_open()) ThrowIoError(errno, name_);
   const struct stat status = StatOf(file_.get(), name_);
+  id_ = HostFileId::Of(status);
+  ReportOpenedHostFile(
+      {.file = name_, .fd = file_.get(), .use = HostFileUse::kOutput});
   if (!created_) {
     RefuseTarget(status, name_, options);
     RefuseSources(status, name_, sources);

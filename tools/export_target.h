@@ -42,6 +42,9 @@ class ExportTarget : public CopyTarget {
   void Write(uint64_t offset, std::span<const std::byte> data) override;
   void WriteZeros(uint64_t offset, uint64_t length) override;
 
+  // Which file it is.
+  const HostFileId& id() const { return id_; }
+
   // Everything is written. Throws IoError.
   void Finish();
 
@@ -60,6 +63,7 @@ class ExportTarget : public CopyTarget {
   bool created_ = false;  // Set while file_ is initialised: keep it before.
   bool sparse_ = false;
   FileDescriptor file_;
+  HostFileId id_;
 };
 
 }  // namespace pellucid::cli

@@ -20,6 +20,8 @@ constexpr std::array<std::string_view, 3> kPlace = {"header", "format",
 constexpr std::array<std::string_view, 2> kNamedFiles = {"data-file",
                                                          "no-backing"};
 constexpr std::array<std::string_view, 1> kSharing = {"force-share"};
+constexpr std::array<std::string_view, 3> kForensic = {"forensic",
+                                                       "evidence-hash", "log"};
 constexpr std::array<std::string_view, 6> kPassphrases = {
     "key-file",      "key-file-offset", "key-file-size",
     "passphrase-fd", "keyring",         "volume-key-file"};
@@ -47,6 +49,10 @@ void HeaderArguments::AddNamedFilesTo(po::options_description& options) {
 
 void HeaderArguments::AddSharingTo(po::options_description& options) {
   AddNamed(arguments_, kSharing, options);
+}
+
+void HeaderArguments::AddForensicTo(po::options_description& options) {
+  AddNamed(arguments_, kForensic, options);
 }
 
 void HeaderArguments::AddPassphrasesTo(po::options_description& options) {

@@ -22,6 +22,9 @@ class HeaderArguments {
   void AddNamedFilesTo(boost::program_options::options_description& options);
   // --force-share, for those who only read.
   void AddSharingTo(boost::program_options::options_description& options);
+  // --forensic and what belongs to it, likewise.
+  void AddForensicTo(boost::program_options::options_description& options);
+  const ForensicArguments& forensic() const { return arguments_.forensic(); }
   // Where the passphrase comes from, or the volume key.
   void AddPassphrasesTo(boost::program_options::options_description& options);
 

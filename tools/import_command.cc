@@ -9,11 +9,11 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "crypto/hash.h"
 #include "engine/errors.h"
 #include "engine/file_device.h"
 #include "engine/open_image.h"
@@ -23,6 +23,7 @@
 #include "tools/import_source.h"
 #include "tools/interrupt_watch.h"
 #include "tools/open_arguments.h"
+#include "tools/ordered_hashes.h"
 #include "tools/plaintext_copy.h"
 #include "tools/progress_bar.h"
 
@@ -53,8 +54,8 @@ struct ImportArguments {
 
 void ImportArguments::AddTo(po::options_description& options) {
   copy.AddTo(options, "put it at byte N of the image; suffixes K, M, G, T",
-             "print a hash of the copied bytes (sha256, ...) on standard "
-             "output",
+             "print hashes of the copied bytes (md5, sha1, sha256, blake2b, "
+             "...) on standard output",
              "store zeros in the image like other bytes");
   open.AddTo(options);
 }
@@ -113,18 +114,21 @@ void CheckFits(const FileDevice& plain, uint64_t offset, uint64_t room) {
 }
 
 // Copies `plain`, or standard input if it is null, and makes it durable.
-void Copy(FileDevice* plain, OpenedImage& image,
-          const ImportArguments& arguments, uint64_t room,
-          crypto::Hasher* hasher) {
+// Returns how many bytes that was.
+uint64_t Copy(FileDevice* plain, OpenedImage& image,
+              const ImportArguments& arguments, uint64_t room,
+              OrderedHashes* hashes) {
   const uint64_t offset = arguments.copy.Offset();
   ImportTarget target(*image.writable, arguments.copy.sparse());
+  uint64_t copied = 0;
   if (plain == nullptr) {
-    CopyStandardInput(target, offset, room, hasher,
-                      [](uint64_t) { InterruptWatch::Check(); });
+    copied = CopyStandardInput(target, offset, room, hashes,
+                               [](uint64_t) { InterruptWatch::Check(); });
   } else {
+    copied = plain->size();
     ProgressBar bar(plain->size(), arguments.copy.quiet());
     PlaintextCopy copy(*plain, {.offset = 0, .length = plain->size()}, target,
-                       offset, hasher);
+                       offset, {.hashes = hashes, .manifest = nullptr});
     copy.Run(arguments.copy.Threads(), [&](Progress progress) {
       InterruptWatch::Check();
       bar.Show(progress);
@@ -132,6 +136,7 @@ void Copy(FileDevice* plain, OpenedImage& image,
   }
   InterruptWatch::Check();
   image.writable->Flush();
+  return copied;
 }
 
 }  // namespace
@@ -148,6 +153,7 @@ int RunImportCommand(const std::vector<std::string>& words) {
   OpenOptions open_options = arguments.open.ToOpenOptions();
   open_options.image = (*operands)[1];
   open_options.writable = true;
+  arguments.open.forensic().RefuseWriting("an import");
   if (arguments.open.read_only()) {
     throw UsageError("an import writes; it cannot be --read-only");
   }
@@ -156,7 +162,7 @@ int RunImportCommand(const std::vector<std::string>& words) {
         "standard input cannot be the data and a key file at the same time");
   }
   arguments.copy.Threads();
-  const std::unique_ptr<crypto::Hasher> hasher = arguments.copy.MakeHasher();
+  const std::vector<std::string> hash_names = arguments.copy.HashNames();
   const uint64_t offset = arguments.copy.Offset();
   // Before anybody has to type a passphrase.
   CheckImportSource(path, FilesAt(open_options.image));
@@ -170,10 +176,14 @@ int RunImportCommand(const std::vector<std::string>& words) {
     plain = FileDevice::Open(path, FileDevice::Sharing::kExclusive);
     CheckFits(*plain, offset, room);
   }
+  std::optional<OrderedHashes> hashes;
+  if (!hash_names.empty()) hashes.emplace(hash_names);
+  uint64_t copied = 0;
   int interrupted_by = 0;
   try {
     const InterruptWatch interrupts;
-    Copy(plain.get(), image, arguments, room, hasher.get());
+    copied =
+        Copy(plain.get(), image, arguments, room, hashes ? &*hashes : nullptr);
   } catch (const Interrupted& interrupted) {
     interrupted_by = interrupted.signal;
   } catch (...) {
@@ -185,7 +195,10 @@ int RunImportCommand(const std::vector<std::string>& words) {
     kill(getpid(), interrupted_by);
     return static_cast<int>(ExitCode::kFailure);
   }
-  if (hasher) PrintHash(*hasher, path, stdout);
+  if (hashes) {
+    arguments.copy.PrintHashes(hashes->Finish(), path,
+                               {.offset = 0, .length = copied}, stdout);
+  }
   return 0;
 }
 

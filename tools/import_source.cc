@@ -10,12 +10,14 @@
 
 #include "engine/errors.h"
 #include "engine/io_error.h"
+#include "tools/buffer_pool.h"
 
 namespace pellucid::cli {
 namespace {
 
 constexpr char kName[] = "standard input";
 constexpr size_t kPieceBytes = size_t{1} << 20;
+constexpr size_t kBuffers = 8;
 constexpr int kWatchMilliseconds = 100;
 
 // Fills `buffer` from standard input; fewer bytes come only at its end.
@@ -56,20 +58,21 @@ void CheckImportSource(const std::string& path,
 }
 
 uint64_t CopyStandardInput(CopyTarget& target, uint64_t offset, uint64_t room,
-                           crypto::Hasher* hasher,
+                           OrderedHashes* hashes,
                            const std::function<void(uint64_t)>& watch) {
-  std::vector<std::byte> buffer(kPieceBytes);
+  BufferPool buffers(kPieceBytes, kBuffers);
   uint64_t copied = 0;
-  for (;;) {
+  for (uint64_t sequence = 0;; ++sequence) {
+    const BufferPool::Buffer buffer = buffers.Acquire();
     // Pieces end at multiples of their size in the image, so that its clusters
     // are written whole.
     const size_t want = kPieceBytes - (offset + copied) % kPieceBytes;
-    const size_t filled = FillFromStandardInput(std::span(buffer).first(want),
-                                                [&] { watch(copied); });
+    const size_t filled =
+        FillFromStandardInput({buffer.get(), want}, [&] { watch(copied); });
     const size_t fits = std::min<uint64_t>(filled, room - copied);
-    const std::span<const std::byte> data = std::span(buffer).first(fits);
+    const std::span<const std::byte> data(buffer.get(), fits);
+    if (hashes != nullptr) hashes->Add(sequence, buffer, fits);
     if (!data.empty()) WriteSparsely(target, offset + copied, data);
-    if (hasher != nullptr) hasher->Update(data);
     copied += fits;
     if (fits < filled) {
       throw UsageError(fmt::format(

@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "crypto/hash.h"
 #include "engine/open_image.h"
 #include "tools/copy_target.h"
+#include "tools/ordered_hashes.h"
 
 namespace pellucid::cli {
 
@@ -23,13 +23,13 @@ inline constexpr char kStandardInput[] = "-";
 void CheckImportSource(const std::string& path,
                        const std::vector<HostFileId>& files);
 
-// Copies standard input, up to its end, to `target` from `offset` on. `hasher`
+// Copies standard input, up to its end, to `target` from `offset` on. `hashes`
 // may be null. `watch` is called with the bytes copied, also while nothing
 // comes; what it throws ends the copy. Returns the bytes copied. Throws
 // IoError, and UsageError if more than `room` bytes come; those are written
 // then.
 uint64_t CopyStandardInput(CopyTarget& target, uint64_t offset, uint64_t room,
-                           crypto::Hasher* hasher,
+                           OrderedHashes* hashes,
                            const std::function<void(uint64_t)>& watch);
 
 }  // namespace pellucid::cli

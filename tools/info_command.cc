@@ -7,6 +7,7 @@
 
 #include "engine/open_image.h"
 #include "tools/command_line.h"
+#include "tools/forensic_run.h"
 #include "tools/info_json.h"
 #include "tools/info_text.h"
 #include "tools/open_arguments.h"
@@ -40,10 +41,12 @@ int RunInfoCommand(const std::vector<std::string>& words) {
 
   OpenOptions open_options = arguments.ToOpenOptions();
   open_options.image = (*operands)[0];
-  const ImageInfo info = DescribeImage(open_options);
-  fmt::print("{}", json ? FormatInfoAsJson(info)
-                        : ForStandardOutput(FormatInfoAsText(info)));
-  return 0;
+  return RunForensically(arguments.forensic(), "info", words, [&] {
+    const ImageInfo info = DescribeImage(open_options);
+    fmt::print("{}", json ? FormatInfoAsJson(info)
+                          : ForStandardOutput(FormatInfoAsText(info)));
+    return 0;
+  });
 }
 
 }  // namespace pellucid::cli

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "engine/errors.h"
+#include "engine/host_file_rules.h"
 #include "engine/io_error.h"
 #include "tools/byte_size.h"
 #include "tools/file_descriptor.h"
@@ -84,12 +85,24 @@ KeyFilePart ParseKeyFilePart(const std::string& prefix,
   return part;
 }
 
+namespace {
+
+// Leaves the access time alone where the host lets us.
+int OpenKeyFile(const std::string& path) {
+  const int flags = O_RDONLY | O_CLOEXEC | O_NOCTTY;
+  const int fd = open(path.c_str(), flags | O_NOATIME);
+  return fd < 0 && errno == EPERM ? open(path.c_str(), flags) : fd;
+}
+
+}  // namespace
+
 crypto::SecretBytes ReadKeyFile(const std::string& path,
                                 const KeyFilePart& part) {
   if (path == "-") return ReadPart(STDIN_FILENO, part, "standard input");
-  const FileDescriptor file(
-      open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+  const FileDescriptor file(OpenKeyFile(path));
   if (!file.is_open()) ThrowIoError(errno, path);
+  ReportOpenedHostFile(
+      {.file = path, .fd = file.get(), .use = HostFileUse::kSecret});
   return ReadPart(file.get(), part, path);
 }
 

@@ -38,6 +38,7 @@
 #include "tools/resize_command.h"
 #include "tools/snapshot_command.h"
 #include "tools/umount_command.h"
+#include "tools/verify_command.h"
 
 // LeakSanitizer cannot look into a process that is not dumpable.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -69,6 +70,8 @@ constexpr std::array kSubcommands = {
                RunCheckCommand},
     Subcommand{"export", "copy the plaintext to a file or a pipe",
                RunExportCommand},
+    Subcommand{"verify", "compare a copy with a manifest of hashes",
+               RunVerifyCommand},
     Subcommand{"import", "copy plaintext from a file or a pipe into an image",
                RunImportCommand},
     Subcommand{"create", "make a new image or detached header",

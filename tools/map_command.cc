@@ -13,6 +13,7 @@
 #include "engine/new_file.h"
 #include "tools/block_map.h"
 #include "tools/command_line.h"
+#include "tools/forensic_run.h"
 #include "tools/map_svg.h"
 #include "tools/map_text.h"
 #include "tools/open_arguments.h"
@@ -117,14 +118,17 @@ int RunMapCommand(const std::vector<std::string>& words) {
 
   OpenOptions open_options = arguments.ToOpenOptions();
   open_options.image = (*operands)[0];
-  ImageMap map(open_options);
-  for (const std::string& warning : map.warnings()) Warn(warning);
-  if (outputs.json) {
-    PrintJson(map);
-  } else {
-    Show(map, outputs, (*operands)[0]);
-  }
-  return 0;
+  return RunForensically(arguments.forensic(), "map", words, [&] {
+    CheckExpectedHeader(open_options);
+    ImageMap map(open_options);
+    for (const std::string& warning : map.warnings()) Warn(warning);
+    if (outputs.json) {
+      PrintJson(map);
+    } else {
+      Show(map, outputs, (*operands)[0]);
+    }
+    return 0;
+  });
 }
 
 }  // namespace pellucid::cli

@@ -56,7 +56,7 @@ bool MayBeReadable(const Error& error) {
 WantedAccess DecideAccess(const OpenOptions& options, bool read_only,
                           fuse::MountAccess mount_option) {
   if (mount_option == fuse::MountAccess::kReadWrite) {
-    if (read_only) throw UsageError("-o rw contradicts --read-only");
+    if (read_only) throw UsageError("-o rw contradicts --read-only and --forensic");
     return WantedAccess::kReadWrite;
   }
   if (read_only || mount_option == fuse::MountAccess::kReadOnly ||

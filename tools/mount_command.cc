@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "engine/cluster_cache.h"
+#include "engine/errors.h"
 #include "engine/open_image.h"
 #include "fuse/background.h"
 #include "fuse/mount_options.h"
@@ -17,6 +18,7 @@
 #include "tools/cache_arguments.h"
 #include "tools/command_line.h"
 #include "tools/duration.h"
+#include "tools/forensic_run.h"
 #include "tools/mount_access.h"
 #include "tools/mount_helper.h"
 #include "tools/open_arguments.h"
@@ -131,6 +133,13 @@ int RunMountCommand(const std::vector<std::string>& words) {
   if (mount_options.fsname.empty()) {
     mount_options.fsname = SourceName(open_options.image);
   }
+  const ForensicArguments& forensic = arguments.open.forensic();
+  forensic.Check();
+  if (forensic.evidence_hash() && forensic.log().empty() && !foreground) {
+    throw UsageError(
+        "--evidence-hash needs --log or --foreground: a mount in the "
+        "background has nobody to tell at its end");
+  }
   auto passphrases = arguments.open.MakePassphraseSource(open_options);
   // Before the passphrase is asked for: it would have been typed in vain.
   const fuse::Mountpoint mountpoint =
@@ -149,7 +158,12 @@ int RunMountCommand(const std::vector<std::string>& words) {
     session.Run(on_ready);
     return 0;
   };
-  return foreground ? serve([] {}) : fuse::RunInBackground(serve);
+  const auto serve_forensically = [&](const std::function<void()>& on_ready) {
+    return RunForensically(forensic, "mount", words,
+                           [&] { return serve(on_ready); });
+  };
+  return foreground ? serve_forensically([] {})
+                    : fuse::RunInBackground(serve_forensically);
 }
 
 int RunMountHelper(const std::vector<std::string>& words) {

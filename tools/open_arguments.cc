@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <boost/program_options/value_semantic.hpp>
+#include <cctype>
 #include <cstdlib>
 #include <limits>
 #include <optional>
@@ -37,6 +38,18 @@ Encryption ParseEncryption(std::string_view value) {
   if (value == "none") return Encryption::kNone;
   throw UsageError(
       fmt::format("--encryption takes auto or none, not '{}'", value));
+}
+
+ExpectedHeader ParseExpectedHeader(const ExpectedHeader& expected) {
+  const std::string& sha256 = expected.sha256;
+  const auto is_digit = [](unsigned char c) { return std::isxdigit(c) != 0; };
+  if (!sha256.empty() &&
+      (sha256.size() != 64 || !std::ranges::all_of(sha256, is_digit))) {
+    throw UsageError(
+        "--expect-header-sha256 takes 64 hexadecimal digits, as sha256sum "
+        "prints them");
+  }
+  return expected;
 }
 
 // What systemd's LoadCredential= or SetCredential= passes to a service.
@@ -88,12 +101,17 @@ void OpenArguments::AddTo(po::options_description& options) {
       ("volume-key-file", text(&volume_key_file_, "FILE"),
        "use FILE as the volume key (master key) itself, without a keyslot")  //
       ("keyslot", text(&keyslot_, "N"), "try only this keyslot")             //
+      ("expect-uuid", text(&expected_header_.uuid, "UUID"),
+       "refuse a LUKS header with another UUID")  //
+      ("expect-header-sha256", text(&expected_header_.sha256, "HEX"),
+       "refuse a --header file with another SHA-256")  //
       ("no-backing", po::bool_switch(&no_backing_),
        "open no file that the image names: no backing or data file")  //
       ("force-share", po::bool_switch(&force_share_),
        "read although another program may be writing")  //
       ("read-only", po::bool_switch(&read_only_),
        "open the image for reading only");
+  forensic_.AddTo(options);
 }
 
 OpenOptions OpenArguments::ToOpenOptions() const {
@@ -107,9 +125,24 @@ OpenOptions OpenArguments::ToOpenOptions() const {
   if (!keyslot_.empty()) {
     options.keyslot = ParseNumber("keyslot", keyslot_, 0, kGreatestKeyslot);
   }
+  options.expected_header = ParseExpectedHeader(expected_header_);
   options.allow_backing = !no_backing_;
   options.force_share = force_share_;
   return options;
+}
+
+bool OpenArguments::names_image_parts() const {
+  for (const std::string* text :
+       {&header_, &data_file_, &snapshot_, &expected_header_.uuid,
+        &expected_header_.sha256, &passphrase_fd_, &volume_key_file_, &keyslot_,
+        &key_file_offset_, &key_file_size_}) {
+    if (!text->empty()) return true;
+  }
+  for (const std::string* choice : {&format_, &header_format_, &encryption_}) {
+    if (*choice != "auto") return true;
+  }
+  return !key_files_.empty() || !backing_key_files_.empty() ||
+         !keyring_.empty() || no_backing_;
 }
 
 bool OpenArguments::reads_standard_input() const {
@@ -183,6 +216,10 @@ void Warn(const std::string& text) {
 
 void WarnAbout(const OpenedImage& image) {
   for (const std::string& warning : image.warnings) Warn(warning);
+}
+
+void CheckExpectedHeader(const OpenOptions& options) {
+  if (options.expected_header.any()) DescribeImage(options);
 }
 
 OpenedImage OpenAndWarn(const OpenOptions& options,

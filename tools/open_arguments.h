@@ -9,6 +9,7 @@
 
 #include "engine/open_image.h"
 #include "engine/passphrase_source.h"
+#include "tools/forensic_run.h"
 #include "tools/key_files.h"
 
 namespace pellucid::cli {
@@ -28,7 +29,10 @@ class OpenArguments {
   // Throws UsageError for a value that an option does not take.
   OpenOptions ToOpenOptions() const;
 
-  bool read_only() const { return read_only_; }
+  bool read_only() const { return read_only_ || forensic_.wanted(); }
+  const ForensicArguments& forensic() const { return forensic_; }
+  // Was anything said that makes sense for an image only?
+  bool names_image_parts() const;
   // Is standard input one of the key files?
   bool reads_standard_input() const;
 
@@ -59,15 +63,20 @@ class OpenArguments {
   std::vector<std::string> keyring_;
   std::string volume_key_file_;
   std::string keyslot_;
+  ExpectedHeader expected_header_;
   bool no_backing_ = false;
   bool force_share_ = false;
   bool read_only_ = false;
+  ForensicArguments forensic_;
 };
 
 // Prints a warning on standard error.
 void Warn(const std::string& text);
 // Prints what `image` warns of.
 void WarnAbout(const OpenedImage& image);
+// Refuses an image whose header is not the expected one, for subcommands that
+// have no use for the header. Throws as DescribeImage() does.
+void CheckExpectedHeader(const OpenOptions& options);
 // OpenImage() and WarnAbout().
 OpenedImage OpenAndWarn(const OpenOptions& options,
                         PassphraseSource& passphrases);

@@ -1,124 +1,93 @@
 #include "tools/plaintext_copy.h"
 
 #include <algorithm>
-#include <array>
-#include <chrono>
-#include <limits>
-#include <memory>
-#include <new>
-#include <thread>
-#include <vector>
+
+#include "tools/worker_threads.h"
 
 namespace pellucid::cli {
 namespace {
-
-constexpr std::chrono::milliseconds kWatchInterval(100);
 
 // Zeros that must be written or hashed come in pieces of this size, so that
 // progress shows and the threads share the work.
 constexpr uint64_t kMaxWrittenHole = uint64_t{16} << 20;
 
-constexpr std::align_val_t kBufferAlignment{4096};
+// What the hashes may have in hand while all threads read.
+constexpr size_t kHashBufferBytes = size_t{8} << 20;
 
-struct BufferDeleter {
-  void operator()(std::byte* buffer) const {
-    ::operator delete[](buffer, kBufferAlignment);
+PieceCut CutFor(const CopyTarget& target, const CopyWitnesses& witnesses) {
+  PieceCut cut;
+  if (witnesses.manifest != nullptr) {
+    cut.max_length = witnesses.manifest->piece_length();
+    cut.whole_windows = true;
   }
-};
-
-using Buffer = std::unique_ptr<std::byte[], BufferDeleter>;
-
-Buffer MakeBuffer() {
-  return Buffer(static_cast<std::byte*>(
-      ::operator new[](PieceSource::kMaxLength, kBufferAlignment)));
+  if (target.zeros() != ZeroHandling::kLeaveOut ||
+      witnesses.hashes != nullptr) {
+    cut.max_hole = std::max<uint64_t>(kMaxWrittenHole, cut.max_length);
+  }
+  return cut;
 }
 
 }  // namespace
 
 PlaintextCopy::PlaintextCopy(BlockDevice& source, ByteRange range,
                              CopyTarget& target, uint64_t target_offset,
-                             crypto::Hasher* hasher)
+                             const CopyWitnesses& witnesses)
     : source_(source),
       range_(range),
       target_(target),
       target_offset_(target_offset),
-      hasher_(hasher),
-      ordered_(hasher != nullptr || target.is_stream()),
-      pieces_(source, range,
-              target.zeros() == ZeroHandling::kLeaveOut && hasher == nullptr
-                  ? std::numeric_limits<uint64_t>::max()
-                  : kMaxWrittenHole) {}
+      witnesses_(witnesses),
+      cut_(CutFor(target, witnesses)),
+      pieces_(source, range, cut_) {}
 
 void PlaintextCopy::Run(unsigned threads,
                         const std::function<void(Progress)>& watch) {
-  std::vector<std::jthread> workers;
-  const auto progress = [this] {
-    return Progress{.position = position_.load(), .copied = copied_.load()};
-  };
-  try {
-    for (unsigned i = 0; i < threads; ++i) {
-      {
-        const std::lock_guard lock(mutex_);
-        ++working_;
-      }
-      workers.emplace_back([this] { WorkAndReport(); });
-    }
-    std::unique_lock lock(mutex_);
-    while (!changed_.wait_for(lock, kWatchInterval,
-                              [this] { return working_ == 0; })) {
-      lock.unlock();
-      watch(progress());
-      lock.lock();
-    }
-  } catch (...) {
-    Stop();
-    throw;  // The workers are joined on the way out.
-  }
-  if (error_) std::rethrow_exception(error_);
-}
-
-void PlaintextCopy::WorkAndReport() noexcept {
-  std::exception_ptr error;
-  try {
-    Work();
-  } catch (...) {
-    error = std::current_exception();
-  }
-  const std::lock_guard lock(mutex_);
-  if (error) stopped_ = true;
-  if (error && !error_) error_ = error;
-  --working_;
-  changed_.notify_all();
+  const size_t for_hashes =
+      witnesses_.hashes == nullptr
+          ? 0
+          : std::max<size_t>(2, kHashBufferBytes / cut_.max_length);
+  buffers_.emplace(cut_.max_length, threads + for_hashes);
+  RunWorkers(
+      threads, [this] { Work(); }, [this] { Stop(); },
+      [&] { watch({.position = position_.load(), .copied = copied_.load()}); });
 }
 
 void PlaintextCopy::Work() {
-  const Buffer buffer = MakeBuffer();
   Piece piece;
-  while (!stopped_ && pieces_.Next(piece)) {
+  while (!stopped_) {
+    // First the buffer: who has a piece must not wait for those behind it.
+    const BufferPool::Buffer buffer = buffers_->Acquire();
+    if (buffer == nullptr || !pieces_.Next(piece)) return;
     if (piece.is_hole()) {
       CopyHole(piece);
     } else {
-      CopyData(piece, {buffer.get(), PieceSource::kMaxLength});
+      CopyData(piece, buffer);
     }
     position_ += piece.range.length;
   }
 }
 
 void PlaintextCopy::CopyHole(const Piece& piece) {
-  if (ordered_) {
-    if (!WaitForTurn(piece.sequence)) return;
-    if (hasher_ != nullptr) HashZeros(piece.range.length);
-    if (target_.is_stream()) target_.WriteZeros(0, piece.range.length);
-    PassTurn();
+  const ByteRange range = piece.range;
+  if (witnesses_.hashes != nullptr) {
+    witnesses_.hashes->AddZeros(piece.sequence, range.length);
   }
-  if (!target_.is_stream() && target_.zeros() != ZeroHandling::kLeaveOut) {
-    target_.WriteZeros(TargetOffset(piece.range.offset), piece.range.length);
+  if (witnesses_.manifest != nullptr) {
+    witnesses_.manifest->AddZeros(piece.sequence, range.offset, range.length);
+  }
+  if (target_.is_stream()) {
+    if (!WaitForTurn(piece.sequence)) return;
+    target_.WriteZeros(0, range.length);
+    PassTurn();
+  } else if (target_.zeros() != ZeroHandling::kLeaveOut) {
+    target_.WriteZeros(TargetOffset(range.offset), range.length);
   }
 }
 
-void PlaintextCopy::CopyData(const Piece& piece, std::span<std::byte> buffer) {
-  const std::span<std::byte> bytes =
-      buffer.first(static_cast<size_t>(piece.range.length));
+void PlaintextCopy::CopyData(const Piece& piece,
+                             const BufferPool::Buffer& buffer) {
+  const std::span<std::byte> bytes(buffer.get(),
+                                   static_cast<size_t>(piece.range.length));
   uint64_t filled_to = piece.range.offset;
   const auto part = [&](uint64_t begin, uint64_t end) {
     return bytes.subspan(static_cast<size_t>(begin - piece.range.offset),
@@ -132,13 +101,19 @@ void PlaintextCopy::CopyData(const Piece& piece, std::span<std::byte> buffer) {
   }
   std::ranges::fill(part(filled_to, piece.range.end()), std::byte{0});
 
-  if (ordered_) {
-    if (!WaitForTurn(piece.sequence)) return;
-    if (hasher_ != nullptr) hasher_->Update(bytes);
-    if (target_.is_stream()) target_.Write(0, bytes);
-    PassTurn();
+  if (witnesses_.hashes != nullptr) {
+    witnesses_.hashes->Add(piece.sequence, buffer, bytes.size());
   }
-  if (!target_.is_stream()) WriteData(piece, bytes);
+  if (witnesses_.manifest != nullptr) {
+    witnesses_.manifest->Add(piece.sequence, piece.range.offset, bytes);
+  }
+  if (target_.is_stream()) {
+    if (!WaitForTurn(piece.sequence)) return;
+    target_.Write(0, bytes);
+    PassTurn();
+  } else {
+    WriteData(piece, bytes);
+  }
 }
 
 void PlaintextCopy::WriteData(const Piece& piece,
@@ -156,16 +131,6 @@ void PlaintextCopy::WriteData(const Piece& piece,
   }
 }
 
-void PlaintextCopy::HashZeros(uint64_t length) {
-  static constexpr std::array<std::byte, size_t{64} << 10> kZeros = {};
-  while (length > 0) {
-    const auto step =
-        static_cast<size_t>(std::min<uint64_t>(length, kZeros.size()));
-    hasher_->Update(std::span(kZeros).first(step));
-    length -= step;
-  }
-}
-
 bool PlaintextCopy::WaitForTurn(uint64_t sequence) {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] { return stopped_ || turn_ == sequence; });
@@ -179,6 +144,8 @@ void PlaintextCopy::PassTurn() {
 }
 
 void PlaintextCopy::Stop() {
+  if (witnesses_.hashes != nullptr) witnesses_.hashes->Abandon();
+  buffers_->Stop();
   const std::lock_guard lock(mutex_);
   stopped_ = true;
   changed_.notify_all();

@@ -5,43 +5,49 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <span>
 
-#include "crypto/hash.h"
 #include "engine/block_device.h"
+#include "tools/buffer_pool.h"
 #include "tools/copy_pieces.h"
 #include "tools/copy_target.h"
+#include "tools/manifest_writer.h"
+#include "tools/ordered_hashes.h"
 #include "tools/progress_bar.h"
 
 namespace pellucid::cli {
 
+// Who else looks at the bytes of a copy; all are borrowed, null is nobody.
+struct CopyWitnesses {
+  OrderedHashes* hashes = nullptr;
+  ManifestWriter* manifest = nullptr;
+};
+
 // Copies a range of a device to a target with several threads. Each takes the
-// next piece, reads (so decrypts) it into a buffer of its own and writes (so
-// encrypts) it. What needs
-// the bytes in order, a hash or a stream, is done by the thread whose turn it
-// is; writes to a file or a device need no turn.
+// next piece, reads (so decrypts) it into a buffer, hashes its chunks for the
+// manifest and writes (so encrypts) it. A stream needs the bytes in order: that
+// is done by the thread whose turn it is. Writes to a file or a device need no
+// turn. Whole hashes have threads of their own, which get the buffers.
 class PlaintextCopy {
  public:
-  // Borrows everything. The range lands at `target_offset`. `hasher` may be
-  // null.
+  // Borrows everything. The range lands at `target_offset`.
   PlaintextCopy(BlockDevice& source, ByteRange range, CopyTarget& target,
-                uint64_t target_offset, crypto::Hasher* hasher);
+                uint64_t target_offset, const CopyWitnesses& witnesses = {});
 
   // Copies with `threads` threads (at least 1) and calls `watch` from the
   // calling thread about ten times a second. The first error of a thread, or
-  // what `watch` throws, ends the copy and is thrown. Call once.
+  // what `watch` throws, ends the copy and is thrown; the hashes are abandoned
+  // then. Call once.
   void Run(unsigned threads, const std::function<void(Progress)>& watch);
 
  private:
-  void WorkAndReport() noexcept;
   void Work();
   void CopyHole(const Piece& piece);
-  void CopyData(const Piece& piece, std::span<std::byte> buffer);
+  void CopyData(const Piece& piece, const BufferPool::Buffer& buffer);
   void WriteData(const Piece& piece, std::span<const std::byte> bytes);
-  void HashZeros(uint64_t length);
 
   // False if the copy ended before the turn of `sequence` came.
   bool WaitForTurn(uint64_t sequence);
@@ -56,21 +62,20 @@ class PlaintextCopy {
   const ByteRange range_;
   CopyTarget& target_;
   const uint64_t target_offset_;
-  crypto::Hasher* const hasher_;  // Used by the thread whose turn it is.
-  const bool ordered_;
+  const CopyWitnesses witnesses_;
+  const PieceCut cut_;
   PieceSource pieces_;
+  std::optional<BufferPool> buffers_;  // Made by Run().
 
   std::atomic<bool> stopped_ = false;
   std::atomic<uint64_t> position_ = 0;
   std::atomic<uint64_t> copied_ = 0;
 
   std::mutex mutex_;
-  // Signalled when turn_, stopped_ or working_ changes.
+  // Signalled when turn_ or stopped_ changes.
   std::condition_variable changed_;
-  // Guarded by mutex_:
-  uint64_t turn_ = 0;     // The sequence number of the piece whose turn it is.
-  unsigned working_ = 0;  // Threads that have not ended.
-  std::exception_ptr error_;
+  // The sequence number of the piece whose turn it is; guarded by mutex_.
+  uint64_t turn_ = 0;
 };
 
 }  // namespace pellucid::cli

@@ -83,8 +83,10 @@ int RunResizeCommand(const std::vector<std::string>& words) {
   open_options.image = (*operands)[0];
   std::string text = (*operands)[1];
   if (text.starts_with(kMinus)) text[0] = '-';
+  CheckExpectedHeader(open_options);
   NewSize size = ParseNewSize(text);
   size.may_shrink = shrink;
+  open.forensic().RefuseWriting("a resize");
   if (open.read_only()) {
     throw UsageError("the size of an image cannot be changed --read-only");
   }

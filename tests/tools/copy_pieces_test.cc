@@ -14,7 +14,7 @@ constexpr uint64_t kNoLimit = UINT64_MAX;
 
 std::vector<Piece> AllPieces(BlockDevice& device, ByteRange range,
                              uint64_t max_hole = kNoLimit) {
-  PieceSource source(device, range, max_hole);
+  PieceSource source(device, range, {.max_hole = max_hole});
   std::vector<Piece> pieces;
   for (Piece piece; source.Next(piece);) pieces.push_back(piece);
   return pieces;
@@ -30,7 +30,7 @@ void CheckCover(const std::vector<Piece>& pieces, ByteRange range) {
     EXPECT_EQ(piece.range.offset, next);
     EXPECT_GT(piece.range.length, 0u);
     if (!piece.is_hole()) {
-      EXPECT_LE(piece.range.length, PieceSource::kMaxLength);
+      EXPECT_LE(piece.range.length, PieceCut::kUsualLength);
     }
     uint64_t data_end = piece.range.offset;
     for (const ByteRange& data : piece.data) {
@@ -96,6 +96,31 @@ TEST(CopyPieces, SmallHolesAreReadAcrossLargerOnesAreNot) {
   EXPECT_EQ(pieces[0].data[1].offset, 65536u);
   EXPECT_EQ(pieces[0].data[1].length, 70000u - 65536u);
   EXPECT_TRUE(pieces[1].is_hole());
+}
+
+TEST(CopyPieces, WholeWindowsBeginAtMultiplesFromTheBeginningOfTheRange) {
+  constexpr uint64_t kWindow = 3 * kMiB;
+  IntervalDevice device(40 * kMiB);
+  device.AddData(kMiB, kMiB + 100);
+  device.AddData(20 * kMiB, 20 * kMiB + 1);
+  for (const uint64_t cut : {uint64_t{0}, uint64_t{65536}}) {
+    device.CutExtentsAt(cut);
+    const ByteRange range = {.offset = 777, .length = 39 * kMiB};
+    PieceSource source(
+        device, range,
+        {.max_length = kWindow, .max_hole = 16 * kMiB, .whole_windows = true});
+    uint64_t next = range.offset;
+    uint64_t data_length = 0;
+    for (Piece piece; source.Next(piece);) {
+      EXPECT_EQ(piece.range.offset, next);
+      EXPECT_EQ((piece.range.offset - range.offset) % kWindow, 0u);
+      EXPECT_LE(piece.range.length, piece.is_hole() ? 16 * kMiB : kWindow);
+      for (const ByteRange& data : piece.data) data_length += data.length;
+      next = piece.range.end();
+    }
+    EXPECT_EQ(next, range.end());
+    EXPECT_EQ(data_length, 101u);
+  }
 }
 
 TEST(CopyPieces, ExtentsThatEndEarlyAreJoined) {

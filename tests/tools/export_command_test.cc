@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/tools/encrypted_image_fixture.h"
@@ -121,6 +123,117 @@ TEST_F(ExportCommandTest, TheHashIsThatOfThePlaintext) {
   const ProgramResult nowhere =
       Export({"--hash", "sha256", "disk.qcow2", "/dev/null"});
   EXPECT_EQ(nowhere.out, expected + "  /dev/null\n");
+}
+
+TEST_F(ExportCommandTest, SeveralHashesArePrintedAsTheCoreutilsTakeThem) {
+  for (const char* name : {"copy.raw", "a\\\nb"}) {
+    const ProgramResult result = Export(
+        {"--hash", "md5,SHA1,sha256,blake2b,sha512", "disk.qcow2", name});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    RunTool({"cksum", "--check", "--strict", "-"}, result.out, folder_.path());
+    for (const char* program : {"md5sum", "sha1sum", "sha256sum", "b2sum"}) {
+      EXPECT_THAT(
+          RunTool({program, "--check", "-"}, result.out, folder_.path()),
+          HasSubstr(": OK"));
+    }
+  }
+  for (const auto& [hash, program] :
+       {std::pair("blake2b", "b2sum"), std::pair("md5", "md5sum")}) {
+    const ProgramResult one =
+        Export({"--hash", hash, "--force", "disk.qcow2", "copy.raw"});
+    RunTool({program, "--check", "--strict", "-"}, one.out, folder_.path());
+  }
+}
+
+TEST_F(ExportCommandTest, HashesCanBeJson) {
+  const ProgramResult result =
+      Export({"--json", "--hash", "sha256,md5", "--offset", "1M", "disk.qcow2",
+              "copy.raw"});
+  const nlohmann::json report = nlohmann::json::parse(result.out);
+  EXPECT_EQ(report["file"], "copy.raw");
+  EXPECT_EQ(report["offset"], 1 << 20);
+  EXPECT_EQ(report["length"], kImageSize - (1 << 20));
+  EXPECT_EQ(report["hashes"]["sha256"],
+            Sha256(ReadHostFile(folder_ / "copy.raw")));
+  EXPECT_EQ(RunTool({"md5sum", "copy.raw"}, "", folder_.path()),
+            report["hashes"]["md5"].get<std::string>() + "  copy.raw\n");
+}
+
+TEST_F(ExportCommandTest, HashesThatDoNotExistAreRefused) {
+  for (const char* names : {"crc32", "sha256,sha256", "md5,,sha1"}) {
+    const ProgramResult result =
+        Export({"--hash", names, "disk.qcow2", "copy.raw"});
+    EXPECT_EQ(result.exit_code, 2) << names;
+    EXPECT_THAT(result.err, HasSubstr("--hash"));
+  }
+  EXPECT_EQ(Export({"--json", "disk.qcow2", "copy.raw"}).exit_code, 2);
+}
+
+TEST_F(ExportCommandTest, AManifestHasTheHashesOfTheCopyToo) {
+  const ProgramResult result = Export({"--manifest", "manifest", "--hash",
+                                       "sha256,md5", "disk.qcow2", "copy.raw"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  // What `head -n -1` leaves has the checksum that the last line names.
+  const std::string checksum =
+      RunTool({"sh", "-c", "head -n -1 manifest | sha256sum | cut -c 1-64"}, "",
+              folder_.path());
+  const nlohmann::json last = nlohmann::json::parse(
+      RunTool({"tail", "-n", "1", "manifest"}, "", folder_.path()));
+  EXPECT_EQ(last["manifest_sha256"].get<std::string>() + "\n", checksum);
+  EXPECT_EQ(last["hashes"]["sha256"], Sha256(Plaintext()));
+  // The chunk with data in it, by another program.
+  const std::string chunk =
+      RunTool({"sh", "-c",
+               "dd if=copy.raw bs=1M skip=10 count=1 status=none | sha256sum"},
+              "", folder_.path());
+  EXPECT_THAT(
+      RunTool({"cat", "manifest"}, "", folder_.path()),
+      HasSubstr("{\"offset\":10485760,\"length\":1048576,\"sha256\":\"" +
+                chunk.substr(0, 64) + "\"}\n"));
+  EXPECT_EQ(StatOf("manifest").st_mode & 0777, 0600u);
+}
+
+TEST_F(ExportCommandTest, AManifestNeedsAFileOfItsOwn) {
+  WriteHostFile(folder_ / "old", "old");
+  const ProgramResult exists =
+      Export({"--manifest", "old", "disk.qcow2", "copy.raw"});
+  EXPECT_EQ(exists.exit_code, 2);
+  EXPECT_THAT(exists.err, HasSubstr("--force"));
+  const Bytes image = ReadHostFile(folder_ / "disk.qcow2");
+  for (const char* manifest : {"disk.qcow2", "./copy.raw"}) {
+    const ProgramResult result =
+        Export({"--force", "--manifest", manifest, "disk.qcow2", "copy.raw"});
+    EXPECT_EQ(result.exit_code, 2) << manifest;
+    EXPECT_THAT(result.err, HasSubstr("of its own"));
+    EXPECT_FALSE(Exists("copy.raw"));
+  }
+  EXPECT_TRUE(ReadHostFile(folder_ / "disk.qcow2") == image);
+  for (const std::vector<std::string>& words :
+       std::vector<std::vector<std::string>>{
+           {"--chunk-size", "1M"},
+           {"--chunk-hash", "md5"},
+           {"--manifest", "m", "--chunk-size", "1K"},
+           {"--manifest", "m", "--chunk-size", "128M"},
+           {"--manifest", "m", "--chunk-hash", "crc32"}}) {
+    std::vector<std::string> arguments = words;
+    arguments.insert(arguments.end(), {"disk.qcow2", "copy.raw"});
+    EXPECT_EQ(Export(arguments).exit_code, 2);
+  }
+  EXPECT_EQ(Export({"--force", "--manifest", "old", "disk.qcow2", "copy.raw"})
+                .exit_code,
+            0);
+  EXPECT_GT(ReadHostFile(folder_ / "old").size(), 100u);
+}
+
+TEST_F(ExportCommandTest, AFailedExportLeavesNoManifest) {
+  const ProgramResult full =
+      Export({"--manifest", "manifest", "disk.qcow2", "/dev/full"});
+  EXPECT_EQ(full.exit_code, 7);
+  EXPECT_FALSE(Exists("manifest"));
+  const ProgramResult nowhere =
+      Export({"--manifest", "missing/manifest", "disk.qcow2", "copy.raw"});
+  EXPECT_EQ(nowhere.exit_code, 7);
+  EXPECT_FALSE(Exists("copy.raw"));
 }
 
 TEST_F(ExportCommandTest, AFileNameThatSha256sumEscapesIsEscaped) {

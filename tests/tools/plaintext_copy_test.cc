@@ -24,18 +24,6 @@ constexpr uint64_t kMiB = uint64_t{1} << 20;
 
 void IgnoreProgress(Progress) {}
 
-std::string Hex(crypto::Hasher& hasher) {
-  std::vector<std::byte> digest(hasher.digest_size());
-  hasher.Final(digest);
-  std::string hex;
-  for (const std::byte byte : digest) {
-    constexpr char kDigits[] = "0123456789abcdef";
-    hex += kDigits[static_cast<unsigned>(byte) >> 4];
-    hex += kDigits[static_cast<unsigned>(byte) & 15];
-  }
-  return hex;
-}
-
 class PlaintextCopyTest : public testing::Test {
  protected:
   ExportTargetOptions Options(bool sparse = true) {
@@ -48,9 +36,10 @@ class PlaintextCopyTest : public testing::Test {
 
   // Copies to a file, and returns what is in it.
   Bytes Copy(BlockDevice& device, ByteRange range, bool sparse,
-             unsigned threads, crypto::Hasher* hasher = nullptr) {
+             unsigned threads, OrderedHashes* hashes = nullptr) {
     ExportTarget target(Options(sparse), range.length, {});
-    PlaintextCopy(device, range, target, 0, hasher)
+    PlaintextCopy(device, range, target, 0,
+                  {.hashes = hashes, .manifest = nullptr})
         .Run(threads, IgnoreProgress);
     target.Finish();
     return ReadHostFile(folder_ / "copy");
@@ -83,10 +72,10 @@ TEST_F(PlaintextCopyTest, ManyThreadsCopyRandomExtentsExactly) {
     const Bytes expected =
         device.Content(range.offset, static_cast<size_t>(range.length));
     for (const bool sparse : {true, false}) {
-      const auto hasher = crypto::MakeHasher("sha256");
+      OrderedHashes hashes({"md5", "sha256"});
       EXPECT_TRUE(Copy(device, range, sparse, 5) == expected);
-      EXPECT_TRUE(Copy(device, range, sparse, 5, hasher.get()) == expected);
-      EXPECT_EQ(Hex(*hasher), Sha256(expected));
+      EXPECT_TRUE(Copy(device, range, sparse, 5, &hashes) == expected);
+      EXPECT_EQ(FormatHex(hashes.Finish()[1].bytes), Sha256(expected));
     }
   }
 }
@@ -125,7 +114,7 @@ TEST_F(PlaintextCopyTest, AnEmptyTebibyteTakesNoTime) {
   constexpr uint64_t kSize = uint64_t{8} << 40;
   IntervalDevice device(kSize);
   ExportTarget target(Options(), kSize, {});
-  PlaintextCopy(device, {.offset = 0, .length = kSize}, target, 0, nullptr)
+  PlaintextCopy(device, {.offset = 0, .length = kSize}, target, 0)
       .Run(2, IgnoreProgress);
   target.Finish();
   struct stat status;
@@ -140,11 +129,12 @@ TEST_F(PlaintextCopyTest, TheFirstErrorEndsManyThreads) {
     device.AddData(0, 64 * kMiB);
     device.FailReadsFrom(3 * kMiB + 5);
     ExportTarget target(Options(), 64 * kMiB, {});
-    const auto hasher = crypto::MakeHasher("sha256");
-    PlaintextCopy copy(device, {.offset = 0, .length = 64 * kMiB}, target, 0,
-                       hashed ? hasher.get() : nullptr);
+    OrderedHashes hashes({"md5", "sha256"});
+    PlaintextCopy copy(
+        device, {.offset = 0, .length = 64 * kMiB}, target, 0,
+        {.hashes = hashed ? &hashes : nullptr, .manifest = nullptr});
     EXPECT_THROW(copy.Run(4, IgnoreProgress), IoError);
-    EXPECT_LE(device.bytes_read(), 8 * kMiB);
+    EXPECT_LE(device.bytes_read(), 20 * kMiB);
   }
 }
 
@@ -160,8 +150,7 @@ class SlowDevice : public StoredZeros {
 TEST_F(PlaintextCopyTest, WhatTheWatcherThrowsEndsManyThreads) {
   SlowDevice device;
   ExportTarget target(Options(), device.size(), {});
-  PlaintextCopy copy(device, {.offset = 0, .length = device.size()}, target, 0,
-                     nullptr);
+  PlaintextCopy copy(device, {.offset = 0, .length = device.size()}, target, 0);
   EXPECT_THROW(
       copy.Run(2, [](Progress) { throw std::runtime_error("enough"); }),
       std::runtime_error);
@@ -170,8 +159,7 @@ TEST_F(PlaintextCopyTest, WhatTheWatcherThrowsEndsManyThreads) {
 TEST_F(PlaintextCopyTest, TheWatcherSeesProgressGrow) {
   SlowDevice device;
   ExportTarget target(Options(), device.size(), {});
-  PlaintextCopy copy(device, {.offset = 0, .length = device.size()}, target, 0,
-                     nullptr);
+  PlaintextCopy copy(device, {.offset = 0, .length = device.size()}, target, 0);
   std::multiset<uint64_t> positions;
   copy.Run(2, [&](Progress progress) {
     EXPECT_LE(progress.copied, device.size());
