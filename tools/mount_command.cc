@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "engine/cluster_cache.h"
@@ -22,6 +23,7 @@
 #include "tools/mount_access.h"
 #include "tools/mount_helper.h"
 #include "tools/open_arguments.h"
+#include "tools/overlay.h"
 
 namespace pellucid::cli {
 namespace {
@@ -48,15 +50,24 @@ const CommandSyntax kSyntax = {
                        "foreground"},
 };
 
+void AddOverlayTo(po::options_description& options, std::string* overlay) {
+  options.add_options()  //
+      ("overlay", po::value(overlay)->value_name("FILE"),
+       "leave IMAGE as it is: what is written goes to FILE, a qcow2 image over "
+       "it, encrypted too; it is made, or was by such a mount");
+}
+
 // The options that may also stand in fstab.
 struct MountArguments {
   OpenArguments open;
   CacheArguments cache;
+  std::string overlay;
   std::string idle_timeout;
 
   // Adds the options to `options`, which keeps pointers into this object.
   void AddTo(po::options_description& options) {
     open.AddTo(options);
+    AddOverlayTo(options, &overlay);
     cache.AddTo(options);
     options.add_options()  //
         ("idle-timeout", po::value(&idle_timeout)->value_name("TIME"),
@@ -71,10 +82,12 @@ std::string SourceName(const std::filesystem::path& image) {
   return std::filesystem::absolute(image).lexically_normal().string();
 }
 
-std::vector<std::filesystem::path> NamedFiles(const OpenOptions& options) {
+std::vector<std::filesystem::path> NamedFiles(const OpenOptions& options,
+                                              const std::string& overlay) {
   std::vector<std::filesystem::path> files = {options.image};
   if (!options.header.empty()) files.push_back(options.header);
   if (!options.data_file.empty()) files.push_back(options.data_file);
+  if (!overlay.empty()) files.push_back(overlay);
   return files;
 }
 
@@ -101,6 +114,18 @@ fuse::MountedDevice MakeMountedDevice(OpenedImage& image,
   return mounted;
 }
 
+// `access` is what the image by itself would be mounted with.
+WantedAccess OverlayAccess(const OpenArguments& arguments,
+                           WantedAccess access) {
+  arguments.forensic().RefuseWriting("a mount with --overlay");
+  if (access == WantedAccess::kReadOnly) {
+    throw UsageError(
+        "--overlay is for writing; to read only, mount the overlay itself as "
+        "IMAGE");
+  }
+  return WantedAccess::kReadWrite;
+}
+
 }  // namespace
 
 int RunMountCommand(const std::vector<std::string>& words) {
@@ -121,8 +146,12 @@ int RunMountCommand(const std::vector<std::string>& words) {
   open_options.image = (*operands)[0];
   fuse::MountOptions mount_options =
       fuse::ParseMountOptions(mount_option_lists);
-  const WantedAccess access = DecideAccess(
-      open_options, arguments.open.read_only(), mount_options.access);
+  WantedAccess access = DecideAccess(open_options, arguments.open.read_only(),
+                                     mount_options.access);
+  if (!arguments.overlay.empty()) {
+    CheckOverlayOptions(open_options, arguments.overlay);
+    access = OverlayAccess(arguments.open, access);
+  }
   const CacheOptions cache = arguments.cache.ToCacheOptions();
   mount_options.kernel_writeback = cache.mode == CacheMode::kWriteback;
   mount_options.image_may_change = open_options.force_share;
@@ -142,12 +171,16 @@ int RunMountCommand(const std::vector<std::string>& words) {
   }
   auto passphrases = arguments.open.MakePassphraseSource(open_options);
   // Before the passphrase is asked for: it would have been typed in vain.
-  const fuse::Mountpoint mountpoint =
-      fuse::CheckMountpoint((*operands)[1], NamedFiles(open_options));
+  const fuse::Mountpoint mountpoint = fuse::CheckMountpoint(
+      (*operands)[1], NamedFiles(open_options, arguments.overlay));
 
   const auto serve = [&](const std::function<void()>& on_ready) {
     OpenedImage image =
-        OpenWithAccess(open_options, access, *passphrases, Warn);
+        OpenWithAccess(arguments.overlay.empty()
+                           ? open_options
+                           : OpenOptionsOfOverlay(
+                                 open_options, arguments.overlay, *passphrases),
+                       access, *passphrases, Warn);
     WarnAbout(image);
     fuse::CheckIsNoImageFile(mountpoint, image.files);
     passphrases.reset();  // Wiped: nothing asks again while the mount is up.
