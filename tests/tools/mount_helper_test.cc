@@ -119,6 +119,8 @@ class MountHelperTest : public EncryptedImageTest {
                             const std::string& script) {
     WriteHostFile(folder_ / "fstab", fstab);
     return RunProgram({"unshare", "--mount", "sh", "-ec",
+                       // What other tests unmount must not live on in here.
+                       "umount --all --lazy --types fuse.pellucid\n"
                        "mount --bind sbin /usr/sbin\n"
                        "mount --bind fstab /etc/fstab\n" +
                            script},

@@ -14,7 +14,7 @@ namespace pellucid {
 namespace {
 
 const std::filesystem::path kPackaging =
-    std::filesystem::path(__FILE__).parent_path().parent_path().parent_path() /
+    std::filesystem::path(PELLUCID_TEST_IMAGES).parent_path().parent_path() /
     "packaging";
 
 // What --version prints: "pellucid 0.1.0".
