@@ -66,10 +66,9 @@ void VerifyArguments::AddTo(po::options_description& options) {
        "COPY is an image: compare its plaintext")                    //
       ("all", po::bool_switch(&all), "name all ranges that differ")  //
       ("json", po::bool_switch(&json), "print JSON for programs")    //
-      ("quiet", po::bool_switch(&quiet),
-       "print nothing, no progress bar either; see the exit code")  //
       ("threads", po::value(&threads)->value_name("N"),
        "default: one for each processor");
+  AddQuietTo(options, &quiet);
   open.AddTo(options);
 }
 
