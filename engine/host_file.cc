@@ -20,11 +20,13 @@ void ThrowHostError(const std::filesystem::path& file, int error,
 }
 
 int OpenHostFile(const std::filesystem::path& file, int flags,
-                 const std::string& what) {
+                 const std::string& what, const HostFileCheck& check) {
   const int path_fd = open(file.c_str(), O_PATH | O_CLOEXEC);
   if (path_fd < 0) ThrowHostError(file, errno, what);
   try {
-    const mode_t mode = StatHostFile(path_fd, file).st_mode;
+    const struct stat status = StatHostFile(path_fd, file);
+    if (check) check(path_fd, status);
+    const mode_t mode = status.st_mode;
     // The host refuses a block device that it has mounted or mapped itself.
     if (S_ISBLK(mode) && (flags & O_ACCMODE) != O_RDONLY) flags |= O_EXCL;
   } catch (...) {

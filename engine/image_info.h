@@ -74,6 +74,7 @@ struct Qcow2Info {
   std::string backing_format;  // Likewise.
   std::string data_file;
   bool data_file_raw = false;
+  std::filesystem::path data_file_path;  // Where that is; empty: not opened.
   unsigned bitmaps = 0;
   std::vector<SnapshotInfo> snapshots;
 };

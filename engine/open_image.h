@@ -37,8 +37,11 @@ struct OpenOptions {
   std::string snapshot;             // Name or id; empty for the active state.
   std::optional<unsigned> keyslot;  // Try only this one.
   bool allow_backing = true;        // May files that the image names be opened?
-  bool force_share = false;         // Read although another program writes.
-  bool writable = false;            // Open the image for writing as well.
+  // Where those may be: in these folders, or these very files; anywhere if
+  // empty. A block device is opened only if it is one of these itself.
+  std::vector<std::filesystem::path> allowed_paths;
+  bool force_share = false;  // Read although another program writes.
+  bool writable = false;     // Open the image for writing as well.
 };
 
 // Which file of the host it is, whatever it is called.
@@ -71,10 +74,10 @@ struct OpenedImage {
 // any file changes. Backing images and header files are opened for reading
 // only, always; an external data file that is not beside the image is opened
 // for writing only if it is options.data_file, or an image from a stranger
-// could name any file of the user's. Throws every kind of Error; with options.writable also
-// UsageError for options that contradict writing, CorruptImage for what must
-// not be changed, and Unsupported for what we cannot write, all of them before
-// a passphrase is asked for and naming --read-only.
+// could name any file of the user's. Throws every kind of Error; with
+// options.writable also UsageError for options that contradict writing,
+// CorruptImage for what must not be changed, and Unsupported for what we cannot
+// write, all of them before a passphrase is asked for and naming --read-only.
 OpenedImage OpenImage(const OpenOptions& options,
                       PassphraseSource& passphrases);
 

@@ -28,9 +28,10 @@ WritableFileDevice::WritableFileDevice(std::filesystem::path file, int fd)
 WritableFileDevice::~WritableFileDevice() { close(fd_); }
 
 std::unique_ptr<WritableFileDevice> WritableFileDevice::Open(
-    const std::filesystem::path& file) {
-  return Adopt(OpenHostFile(file, O_RDWR | O_NOATIME, "open it for writing"),
-               file);
+    const std::filesystem::path& file, const HostFileCheck& check) {
+  return Adopt(
+      OpenHostFile(file, O_RDWR | O_NOATIME, "open it for writing", check),
+      file);
 }
 
 std::unique_ptr<WritableFileDevice> WritableFileDevice::Adopt(

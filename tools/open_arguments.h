@@ -60,6 +60,7 @@ class OpenArguments {
   std::string volume_key_file_;
   std::string keyslot_;
   bool no_backing_ = false;
+  std::vector<std::string> allowed_paths_;
   bool force_share_ = false;
   bool read_only_ = false;
 };
