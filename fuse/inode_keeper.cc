@@ -18,8 +18,8 @@ constexpr std::chrono::seconds kWriteBackPatience{60};
 
 }  // namespace
 
-InodeKeeper::InodeKeeper(OwnMount& mount, MountpointKind root, uint64_t size,
-                         const FileTimes& times)
+InodeKeeper::InodeKeeper(MountAttendant& mount, MountpointKind root,
+                         uint64_t size, const FileTimes& times)
     : mount_(mount),
       times_(times),
       root_is_file_(root == MountpointKind::kFile),

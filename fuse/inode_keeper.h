@@ -13,7 +13,7 @@
 #include <thread>
 
 #include "fuse/file_times.h"
-#include "fuse/own_mount.h"
+#include "fuse/mount_attendant.h"
 
 namespace pellucid::fuse {
 
@@ -34,7 +34,7 @@ namespace pellucid::fuse {
 class InodeKeeper {
  public:
   // `mount` and `times` are borrowed; `size` is the true one.
-  InodeKeeper(OwnMount& mount, MountpointKind root, uint64_t size,
+  InodeKeeper(MountAttendant& mount, MountpointKind root, uint64_t size,
               const FileTimes& times);
   InodeKeeper(const InodeKeeper&) = delete;
   InodeKeeper& operator=(const InodeKeeper&) = delete;
@@ -108,7 +108,7 @@ class InodeKeeper {
   bool Perform(JobKind kind, std::function<bool()> work,
                std::chrono::milliseconds patience);
 
-  OwnMount& mount_;
+  MountAttendant& mount_;
   const FileTimes& times_;
   const bool root_is_file_;
   const uint64_t size_;

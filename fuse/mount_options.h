@@ -46,6 +46,8 @@ struct MountOptions {
   // Of a mount that can be written: the kernel gathers small writes in its page
   // cache, and sends them later or with the next fsync or close. Not of `-o`.
   bool kernel_writeback = true;
+  // The serving process gives up its rights (fuse/sandbox.h). Not of `-o`.
+  bool sandbox = true;
 };
 
 // Parses the values of every -o, each a list separated by commas; a backslash

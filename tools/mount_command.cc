@@ -10,6 +10,7 @@
 #include "engine/cluster_cache.h"
 #include "engine/open_image.h"
 #include "fuse/background.h"
+#include "fuse/mount_attendant.h"
 #include "fuse/mount_options.h"
 #include "fuse/mount_session.h"
 #include "fuse/mounted_device.h"
@@ -54,7 +55,7 @@ std::vector<std::filesystem::path> NamedFiles(const OpenOptions& options) {
 }
 
 // Takes the device of `image` and puts the cache in front of it if there is to
-// be one. Starts a thread then.
+// be one.
 fuse::MountedDevice MakeMountedDevice(OpenedImage& image,
                                       const CacheOptions& cache) {
   if (image.writable == nullptr || cache.mode == CacheMode::kNone) {
@@ -66,10 +67,12 @@ fuse::MountedDevice MakeMountedDevice(OpenedImage& image,
       ClusterCache::Options{.mode = cache.mode == CacheMode::kWritethrough
                                         ? ClusterCache::Mode::kWritethrough
                                         : ClusterCache::Mode::kWriteback,
-                            .capacity_bytes = cache.bytes});
+                            .capacity_bytes = cache.bytes,
+                            .starts_later = true});
   ClusterCache* const device = cached.get();
   fuse::MountedDevice mounted(std::move(cached), device);
   mounted.report_deferred_error = [device] { device->ReportDeferredError(); };
+  mounted.start = [device] { device->Start(); };
   return mounted;
 }
 
@@ -78,13 +81,16 @@ fuse::MountedDevice MakeMountedDevice(OpenedImage& image,
 int RunMountCommand(const std::vector<std::string>& words) {
   OpenArguments arguments;
   bool foreground = false;
+  bool no_sandbox = false;
   std::vector<std::string> mount_option_lists;
   po::options_description options;
   options.add_options()  //
       ("options,o", po::value(&mount_option_lists)->value_name("OPTION,..."),
        "mount options; may be repeated")  //
       ("foreground,f", po::bool_switch(&foreground),
-       "do not return before the unmount; messages go to standard error");
+       "do not return before the unmount; messages go to standard error")  //
+      ("no-sandbox", po::bool_switch(&no_sandbox),
+       "let the serving process keep all of its rights, for debugging");
   arguments.AddTo(options);
   CacheArguments cache_arguments;
   cache_arguments.AddTo(options);
@@ -99,6 +105,7 @@ int RunMountCommand(const std::vector<std::string>& words) {
       DecideAccess(open_options, arguments.read_only(), mount_options.access);
   const CacheOptions cache = cache_arguments.ToCacheOptions();
   mount_options.kernel_writeback = cache.mode == CacheMode::kWriteback;
+  mount_options.sandbox = !no_sandbox;
   mount_options.image_may_change = open_options.force_share;
   if (mount_options.fsname.empty()) {
     mount_options.fsname = SourceName(open_options.image);
@@ -109,6 +116,8 @@ int RunMountCommand(const std::vector<std::string>& words) {
       fuse::CheckMountpoint((*operands)[1], NamedFiles(open_options));
 
   const auto serve = [&](const std::function<void()>& on_ready) {
+    // A child of this process, forked before there is anything to keep secret.
+    fuse::MountAttendant attendant(mountpoint);
     OpenedImage image =
         OpenWithAccess(open_options, access, *passphrases, Warn);
     WarnAbout(image);
@@ -117,7 +126,8 @@ int RunMountCommand(const std::vector<std::string>& words) {
     fuse::MountSession session(MakeMountedDevice(image, cache),
                                image.image_stat, mountpoint, mount_options,
                                foreground ? fuse::LogTarget::kStandardError
-                                          : fuse::LogTarget::kSystemLog);
+                                          : fuse::LogTarget::kSystemLog,
+                               attendant);
     session.Run(on_ready);
     return 0;
   };
