@@ -91,9 +91,8 @@ void ReadFromHostFile(int fd, const std::filesystem::path& file,
         pread(fd, out.data(), out.size(), static_cast<off_t>(offset));
     if (n < 0) {
       if (errno == EINTR) continue;
-      ThrowHostError(
-          file, errno,
-          fmt::format("read {} bytes at offset {}", out.size(), offset));
+      // Without the length, so that a place has one message.
+      ThrowHostError(file, errno, fmt::format("read at offset {}", offset));
     }
     if (n == 0) {
       throw IoError(EIO, fmt::format("{}: ends at offset {}; it was longer "

@@ -75,7 +75,7 @@ void WritableFileDevice::Write(uint64_t offset, std::span<const std::byte> in) {
       if (errno == EINTR) continue;
       ThrowHostError(
           file_, errno,
-          fmt::format("write {} bytes at offset {}", in.size(), offset));
+          fmt::format("write at offset {}", offset));
     }
     offset += static_cast<uint64_t>(n);
     in = in.subspan(static_cast<size_t>(n));
