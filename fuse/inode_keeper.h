@@ -72,13 +72,14 @@ class InodeKeeper {
 
   // Corrects what the above have noted; does nothing if nothing. Not to be
   // called by a request during which the kernel holds the inode's lock (fsync,
-  // write, lseek). Gives up after some seconds.
+  // write, lseek). Gives up after some seconds; where others wait already, it
+  // is done a little later.
   void Correct();
 
   // Sends what the kernel's cache holds to the server. False if that fails or
-  // takes too long, and at once while something is being corrected; the caller
-  // must then expect anything. May be called by a request during which the
-  // kernel holds the inode's lock.
+  // takes too long, and at once while something is being corrected or others
+  // wait already; the caller must then expect anything. May be called by a
+  // request during which the kernel holds the inode's lock.
   bool WriteBackPages();
 
  private:
@@ -104,7 +105,8 @@ class InodeKeeper {
            const std::function<void(std::exception_ptr)>& on_failure);
   void Prepare();
   // Lets the thread do `work` and gives its result; false if it is not done
-  // within `patience`, or may never be.
+  // within `patience`, or may never be, and true for a correction that nobody
+  // may wait for because others do.
   bool Perform(JobKind kind, std::function<bool()> work,
                std::chrono::milliseconds patience);
 
@@ -122,6 +124,7 @@ class InodeKeeper {
   // Guarded by mutex_.
   std::deque<Job> jobs_;
   unsigned corrections_ = 0;  // Waiting in jobs_, or being made.
+  unsigned waiting_ = 0;      // Requests that wait for a job.
   bool has_ended_ = false;    // Nobody does jobs any more.
 
   std::jthread thread_;  // Last: it uses all of the above.
