@@ -9,6 +9,7 @@
 
 #include "crypto/cipher_mode.h"
 #include "crypto/iv_generator.h"
+#include "crypto/stack_wipe.h"
 #include "crypto/unsupported_algorithm.h"
 
 namespace pellucid::crypto {
@@ -58,6 +59,7 @@ class ComposedSectorCipher : public SectorCipher {
   void ForEachBatch(uint64_t first_sector, std::span<const std::byte> in,
                     std::span<std::byte> out, Transform transform) const {
     RequireWholeSectors(in.size(), out.size(), sector_size_);
+    WipeStackAtThreadEnd();
     std::array<std::byte, kSectorsInBatch * kMaxBlockSize> iv_buffer;
     const uint64_t sector_step = sector_size_ / 512;
     while (!in.empty()) {
@@ -90,6 +92,7 @@ std::unique_ptr<SectorCipher> MakeSectorCipher(const CipherSpec& spec,
                     "(supported: 512, 1024, 2048, 4096)",
                     spec.ToString(), sector_size));
   }
+  WipeStackAtThreadEnd();
   std::unique_ptr<CipherMode> mode = MakeCipherMode(spec, key);
   std::unique_ptr<IvGenerator> ivs;
   if (spec.mode != "ecb") {

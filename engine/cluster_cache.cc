@@ -43,6 +43,10 @@ ClusterCache::ClusterCache(std::unique_ptr<WritableDevice> below,
          options.line_bytes >= kPage &&
          options.line_bytes <= kGatherPages * kPage / 2);
   to_write_.reserve(pages_.pool().pages());
+  if (!options.starts_later) Start();
+}
+
+void ClusterCache::Start() {
   // Signals are for the threads that expect them.
   sigset_t all;
   sigset_t before;
@@ -63,7 +67,7 @@ ClusterCache::~ClusterCache() {
     stop_ = true;
   }
   wake_.notify_all();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 void ClusterCache::Read(uint64_t offset, std::span<std::byte> out) {

@@ -35,7 +35,8 @@ namespace pellucid {
 // read it anyway.)
 //
 // Safe to call from many threads. A thread of its own writes back what is old
-// or too much; it is started by the constructor, so after any fork(). The
+// or too much; it is started by the constructor, so after any fork(), or if
+// Options say so by Start(). The
 // destructor stops it, does no I/O and drops what is dirty: call Flush() first.
 class ClusterCache : public WritableDevice {
  public:
@@ -58,6 +59,8 @@ class ClusterCache : public WritableDevice {
     std::chrono::milliseconds max_age{5000};
     // From a write-back in the background that failed to the next attempt.
     std::chrono::milliseconds retry_after{1000};
+    // Whoever makes it calls Start() before the first write.
+    bool starts_later = false;
   };
 
   // Throws std::bad_alloc and std::system_error.
@@ -65,6 +68,9 @@ class ClusterCache : public WritableDevice {
       : ClusterCache(std::move(below), Options()) {}
   ClusterCache(std::unique_ptr<WritableDevice> below, const Options& options);
   ~ClusterCache() override;
+
+  // Starts the thread; to be called once. Throws std::system_error.
+  void Start();
 
   uint64_t size() const override { return size_; }
 

@@ -42,6 +42,7 @@ Qcow2Info DescribeQcow2(const ImageLayer& layer) {
     info.data_file = header.data_file;
     info.data_file_raw =
         (header.autoclear_features & qcow2::kRawExternalData) != 0;
+    info.data_file_path = layer.data_file_path;
   }
   if ((header.autoclear_features & qcow2::kBitmapsConsistent) != 0) {
     info.bitmaps = header.nb_bitmaps;

@@ -18,9 +18,11 @@ FileDevice::FileDevice(std::filesystem::path file, int fd)
 FileDevice::~FileDevice() { close(fd_); }
 
 std::unique_ptr<FileDevice> FileDevice::Open(const std::filesystem::path& file,
-                                             Sharing sharing) {
+                                             Sharing sharing,
+                                             const HostFileCheck& check) {
   std::unique_ptr<FileDevice> device(new FileDevice(
-      file, OpenHostFile(file, O_RDONLY | O_NOATIME, "open it for reading")));
+      file,
+      OpenHostFile(file, O_RDONLY | O_NOATIME, "open it for reading", check)));
   if (sharing == Sharing::kForced) {
     LockForForcedReading(device->fd_);
   } else {

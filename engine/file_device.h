@@ -8,6 +8,7 @@
 
 #include "engine/block_device.h"
 #include "engine/drop_behind.h"
+#include "engine/host_file.h"
 
 namespace pellucid {
 
@@ -21,10 +22,11 @@ class FileDevice : public BlockDevice {
     kForced,     // Read it all the same.
   };
 
-  // Throws IoError if the host refuses, ImageLocked, and UsageError for what
-  // is neither a regular file nor a block device.
+  // Throws IoError if the host refuses, ImageLocked, UsageError for what is
+  // neither a regular file nor a block device, and what `check` throws.
   static std::unique_ptr<FileDevice> Open(const std::filesystem::path& file,
-                                          Sharing sharing);
+                                          Sharing sharing,
+                                          const HostFileCheck& check = {});
   ~FileDevice() override;
 
   uint64_t size() const override { return size_; }

@@ -21,7 +21,7 @@ void ThrowHostError(const std::filesystem::path& file, int error,
 }
 
 int OpenHostFile(const std::filesystem::path& file, int flags,
-                 const std::string& what) {
+                 const std::string& what, const HostFileCheck& check) {
   if (MustKeepEvidence() && (flags & O_ACCMODE) != O_RDONLY) {
     throw UsageError(
         fmt::format("{}: cannot {}: --forensic opens files for reading only",
@@ -30,7 +30,9 @@ int OpenHostFile(const std::filesystem::path& file, int flags,
   const int path_fd = open(file.c_str(), O_PATH | O_CLOEXEC);
   if (path_fd < 0) ThrowHostError(file, errno, what);
   try {
-    const mode_t mode = StatHostFile(path_fd, file).st_mode;
+    const struct stat status = StatHostFile(path_fd, file);
+    if (check) check(path_fd, status);
+    const mode_t mode = status.st_mode;
     // The host refuses a block device that it has mounted or mapped itself.
     if (S_ISBLK(mode) && (flags & O_ACCMODE) != O_RDONLY) flags |= O_EXCL;
   } catch (...) {
@@ -95,9 +97,8 @@ void ReadFromHostFile(int fd, const std::filesystem::path& file,
         pread(fd, out.data(), out.size(), static_cast<off_t>(offset));
     if (n < 0) {
       if (errno == EINTR) continue;
-      ThrowHostError(
-          file, errno,
-          fmt::format("read {} bytes at offset {}", out.size(), offset));
+      // Without the length, so that a place has one message.
+      ThrowHostError(file, errno, fmt::format("read at offset {}", offset));
     }
     if (n == 0) {
       throw IoError(EIO, fmt::format("{}: ends at offset {}; it was longer "

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 
@@ -18,14 +19,18 @@ namespace pellucid {
 [[noreturn]] void ThrowHostError(const std::filesystem::path& file, int error,
                                  const std::string& what);
 
+// Looks at an existing file before it is opened, by a descriptor (O_PATH) that
+// cannot become another file any more; throws Error to refuse it.
+using HostFileCheck = std::function<void(int path_fd, const struct stat&)>;
+
 // Opens an existing file with `flags` and O_CLOEXEC, without O_NOATIME if only
 // that is refused. What is neither a regular file nor a block device is refused
 // before it is opened, since opening a device or a FIFO can have effects. A
 // block device that the host uses itself is not opened for writing; nothing is
 // if evidence must be kept (host_file_rules.h). Throws IoError ("cannot WHAT"),
-// ImageLocked and UsageError.
+// ImageLocked, UsageError, and what `check` throws.
 int OpenHostFile(const std::filesystem::path& file, int flags,
-                 const std::string& what);
+                 const std::string& what, const HostFileCheck& check = {});
 
 // Checks that the open `fd` is a regular file or a block device, and finds out
 // about it. Throws UsageError otherwise, and IoError.

@@ -75,6 +75,7 @@ struct Qcow2Info {
   std::string backing_format;  // Likewise.
   std::string data_file;
   bool data_file_raw = false;
+  std::filesystem::path data_file_path;  // Where that is; empty: not opened.
   unsigned bitmaps = 0;
   // Of the active state, as far as the tables can be read.
   uint64_t total_clusters = 0;

@@ -85,7 +85,9 @@ bool StandsBeside(const struct stat& file, const fs::path& named,
 class LayerOpener {
  public:
   LayerOpener(const OpenOptions& options, IfNamedFileFails if_named_file_fails)
-      : options_(options), if_named_file_fails_(if_named_file_fails) {}
+      : options_(options),
+        named_file_rules_(options.allowed_paths),
+        if_named_file_fails_(if_named_file_fails) {}
 
   std::unique_ptr<ImageLayer> Open(const fs::path& path, ContainerFormat format,
                                    const std::string& snapshot) {
@@ -93,7 +95,8 @@ class LayerOpener {
     layer->path = path;
     const bool is_top = chain_.empty();
     layer->file = LayerFile::Open(
-        path, options_.writable && is_top ? FileAccess::kWrite : ReadAccess());
+        path, options_.writable && is_top ? FileAccess::kWrite : ReadAccess(),
+        is_top ? HostFileCheck() : CheckOfNamed(path));
     // As a backing file it is zeros; as an image it is a mistake.
     if (is_top && layer->file.device().size() == 0) {
       throw CorruptImage(fmt::format("{}: is empty (0 bytes)", path.native()));
@@ -122,6 +125,12 @@ class LayerOpener {
  private:
   FileAccess ReadAccess() const {
     return options_.force_share ? FileAccess::kReadShared : FileAccess::kRead;
+  }
+
+  HostFileCheck CheckOfNamed(const fs::path& path) const {
+    return [this, &path](int path_fd, const struct stat& status) {
+      named_file_rules_.Check(path_fd, status, path);
+    };
   }
 
   void OpenQcow2(ImageLayer& layer, const std::string& snapshot) {
@@ -166,6 +175,10 @@ class LayerOpener {
       throw IoError(error.host_errno(),
                     fmt::format("{}: its {} file \"{}\": {}",
                                 layer.path.native(), role, name, error.what()));
+    } catch (const NotAllowed& error) {
+      throw NotAllowed(fmt::format("{}: its {} file \"{}\": {}",
+                                   layer.path.native(), role, name,
+                                   error.what()));
     } catch (const UsageError& error) {
       // Not what the user said, but what the image says.
       throw CorruptImage(fmt::format("{}: its {} file \"{}\": {}",
@@ -177,7 +190,7 @@ class LayerOpener {
   void CheckAllowed(const ImageLayer& layer, const char* role,
                     const std::string& name) const {
     if (options_.allow_backing) return;
-    throw UsageError(
+    throw NotAllowed(
         fmt::format("{}: needs its {} file \"{}\", which --no-backing forbids",
                     layer.path.native(), role, name));
   }
@@ -216,7 +229,7 @@ class LayerOpener {
       CheckMayBeWritten(layer, status, named.path);
     }
     layer.data_file = Named(layer, "data", name, [&] {
-      return LayerFile::Open(named.path, access);
+      return LayerFile::Open(named.path, access, CheckOfNamed(named.path));
     });
     layer.data_file_path = named.path;
     // It may have become another one.
@@ -284,6 +297,7 @@ class LayerOpener {
   }
 
   const OpenOptions& options_;
+  const NamedFileRules named_file_rules_;
   const IfNamedFileFails if_named_file_fails_;
   std::vector<std::pair<dev_t, ino_t>> chain_;  // Images above, and this one.
 };

@@ -57,9 +57,9 @@ void CheckOptions(const OpenOptions& options);
 enum class IfNamedFileFails { kThrow, kNote };
 
 // Opens `path` and all that it names, with the general options (allow_backing,
-// force_share, writable) of `options`. What can be written is the image and its
-// data file, never a backing image. Throws every kind of Error but
-// WrongPassphrase.
+// allowed_paths, force_share, writable) of `options`. What can be written is
+// the image and its data file, never a backing image. Throws every kind of
+// Error but WrongPassphrase.
 std::unique_ptr<ImageLayer> OpenLayers(const std::filesystem::path& path,
                                        ContainerFormat format,
                                        const std::string& snapshot,

@@ -10,9 +10,9 @@ namespace pellucid {
 namespace {
 
 std::unique_ptr<WritableFileDevice> OpenWritable(
-    const std::filesystem::path& file) {
+    const std::filesystem::path& file, const HostFileCheck& check) {
   try {
-    return WritableFileDevice::Open(file);
+    return WritableFileDevice::Open(file, check);
   } catch (const ImageLocked& error) {
     if (!error.readers_may_join()) throw;
     throw ImageLocked(
@@ -30,16 +30,17 @@ std::unique_ptr<WritableFileDevice> OpenWritable(
 
 }  // namespace
 
-LayerFile LayerFile::Open(const std::filesystem::path& file,
-                          FileAccess access) {
+LayerFile LayerFile::Open(const std::filesystem::path& file, FileAccess access,
+                          const HostFileCheck& check) {
   LayerFile opened;
   if (access == FileAccess::kWrite) {
-    opened.writable = OpenWritable(file);
+    opened.writable = OpenWritable(file, check);
   } else {
-    opened.read_only =
-        FileDevice::Open(file, access == FileAccess::kReadShared
-                                   ? FileDevice::Sharing::kForced
-                                   : FileDevice::Sharing::kExclusive);
+    opened.read_only = FileDevice::Open(file,
+                                        access == FileAccess::kReadShared
+                                            ? FileDevice::Sharing::kForced
+                                            : FileDevice::Sharing::kExclusive,
+                                        check);
   }
   return opened;
 }

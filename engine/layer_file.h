@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "engine/file_device.h"
+#include "engine/host_file.h"
 #include "engine/writable_file_device.h"
 
 namespace pellucid {
@@ -25,7 +26,8 @@ struct LayerFile {
 
   // Throws as FileDevice::Open() and WritableFileDevice::Open() do; what keeps
   // a file from being written but not from being read names --read-only.
-  static LayerFile Open(const std::filesystem::path& file, FileAccess access);
+  static LayerFile Open(const std::filesystem::path& file, FileAccess access,
+                        const HostFileCheck& check = {});
 
   explicit operator bool() const { return read_only || writable; }
 

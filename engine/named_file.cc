@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <system_error>
 
 #include "engine/errors.h"
+#include "engine/host_file.h"
 
 namespace pellucid {
 namespace {
@@ -13,6 +16,18 @@ using nlohmann::json;
 
 bool IsLocalDriver(const std::string& driver) {
   return driver.empty() || driver == "file" || driver == "host_device";
+}
+
+// A name for a message: it can be as long as a cluster.
+std::string Shortened(const std::string& name) {
+  constexpr size_t kMaxShown = 1023;
+  return name.size() <= kMaxShown ? name : name.substr(0, kMaxShown) + "...";
+}
+
+[[noreturn]] void ThrowNotLocal(const std::string& driver) {
+  if (driver.empty()) throw Unsupported("only local files are supported");
+  throw Unsupported(fmt::format(
+      "\"{}\" is not supported here, only local files are", Shortened(driver)));
 }
 
 // QEMU spells "file.filename" flat or nested; both mean the same.
@@ -50,9 +65,8 @@ NamedFile ParseJsonName(const std::string& text, const std::string& format) {
     file_driver = driver;
     driver = "";
   }
-  if (path.empty() || !IsLocalDriver(file_driver)) {
-    throw Unsupported("only local files are supported");
-  }
+  if (!IsLocalDriver(file_driver)) ThrowNotLocal(file_driver);
+  if (path.empty()) ThrowNotLocal(driver);
   return {.path = path, .format = driver.empty() ? format : driver};
 }
 
@@ -67,14 +81,8 @@ NamedFile ParseName(const std::string& name, const std::string& format) {
   if (name.starts_with("file:")) {
     return {.path = name.substr(5), .format = format};
   }
-  if (HasProtocol(name)) throw Unsupported("only local files are supported");
+  if (HasProtocol(name)) ThrowNotLocal(name.substr(0, name.find(':')));
   return {.path = name, .format = format};
-}
-
-// A name for a message: it can be as long as a cluster.
-std::string Shortened(const std::string& name) {
-  constexpr size_t kMaxShown = 1023;
-  return name.size() <= kMaxShown ? name : name.substr(0, kMaxShown) + "...";
 }
 
 }  // namespace
@@ -111,6 +119,45 @@ NamedFile ResolveNamedFile(const std::string& name, const std::string& format,
   }
   file.path = named_by.parent_path() / file.path;
   return file;
+}
+
+NamedFileRules::NamedFileRules(
+    const std::vector<std::filesystem::path>& allowed_paths) {
+  for (const std::filesystem::path& path : allowed_paths) {
+    std::error_code error;
+    allowed_.push_back(std::filesystem::canonical(path, error));
+    if (error) {
+      throw UsageError(
+          fmt::format("--allow-path {}: {}", path.native(), error.message()));
+    }
+  }
+}
+
+void NamedFileRules::Check(int path_fd, const struct stat& status,
+                           const std::filesystem::path& file) const {
+  const bool is_device = S_ISBLK(status.st_mode);
+  if (allowed_.empty() && !is_device) return;
+  std::error_code error;
+  const std::filesystem::path real = std::filesystem::read_symlink(
+      fmt::format("/proc/self/fd/{}", path_fd), error);
+  if (error) ThrowHostError(file, error.value(), "find out where it is");
+  const auto allows = [&](const std::filesystem::path& allowed) {
+    if (real == allowed) return true;
+    // As components: /srv/images is no folder of /srv/images2/file.
+    return !is_device &&
+           std::ranges::mismatch(allowed, real).in1 == allowed.end();
+  };
+  if (std::ranges::any_of(allowed_, allows)) return;
+  if (is_device) {
+    throw NotAllowed(fmt::format(
+        "{0} is a block device, which an image may not name by itself; "
+        "--allow-path {0} allows it",
+        real.native()));
+  }
+  throw NotAllowed(
+      fmt::format("{} is in none of the folders that --allow-path "
+                  "names",
+                  real.native()));
 }
 
 }  // namespace pellucid

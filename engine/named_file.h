@@ -1,8 +1,13 @@
 #ifndef PELLUCID_ENGINE_NAMED_FILE_H_
 #define PELLUCID_ENGINE_NAMED_FILE_H_
 
+#include <sys/stat.h>
+
 #include <filesystem>
 #include <string>
+#include <vector>
+
+#include "engine/errors.h"
 
 namespace pellucid {
 
@@ -19,6 +24,30 @@ struct NamedFile {
 // for a name that cannot be read.
 NamedFile ResolveNamedFile(const std::string& name, const std::string& format,
                            const std::filesystem::path& named_by);
+
+// A file that an image names and the user has not allowed.
+class NotAllowed : public UsageError {
+ public:
+  using UsageError::UsageError;
+};
+
+// Which files an image may name. Immutable.
+class NamedFileRules {
+ public:
+  // `allowed_paths` as OpenOptions has them. Throws UsageError for one that is
+  // not there.
+  explicit NamedFileRules(
+      const std::vector<std::filesystem::path>& allowed_paths);
+
+  // `path_fd` is open at `file`, which `status` is of. It is judged by where it
+  // really is, whatever links lead there. Throws NotAllowed, which says what
+  // would allow it, and IoError.
+  void Check(int path_fd, const struct stat& status,
+             const std::filesystem::path& file) const;
+
+ private:
+  std::vector<std::filesystem::path> allowed_;  // Absolute, without links.
+};
 
 }  // namespace pellucid
 

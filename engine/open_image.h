@@ -39,8 +39,11 @@ struct OpenOptions {
   std::string snapshot;             // Name or id; empty for the active state.
   std::optional<unsigned> keyslot;  // Try only this one.
   bool allow_backing = true;        // May files that the image names be opened?
-  bool force_share = false;         // Read although another program writes.
-  bool writable = false;            // Open the image for writing as well.
+  // Where those may be: in these folders, or these very files; anywhere if
+  // empty. A block device is opened only if it is one of these itself.
+  std::vector<std::filesystem::path> allowed_paths;
+  bool force_share = false;  // Read although another program writes.
+  bool writable = false;     // Open the image for writing as well.
   // Refuse any other LUKS header, before a passphrase is asked for if it can be
   // seen without one. Means the header that the user sees first: the detached
   // one, that inside the image, or that at the disk's first byte.

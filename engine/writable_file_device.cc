@@ -29,9 +29,10 @@ WritableFileDevice::WritableFileDevice(std::filesystem::path file, int fd)
 WritableFileDevice::~WritableFileDevice() { close(fd_); }
 
 std::unique_ptr<WritableFileDevice> WritableFileDevice::Open(
-    const std::filesystem::path& file) {
-  return Adopt(OpenHostFile(file, O_RDWR | O_NOATIME, "open it for writing"),
-               file);
+    const std::filesystem::path& file, const HostFileCheck& check) {
+  return Adopt(
+      OpenHostFile(file, O_RDWR | O_NOATIME, "open it for writing", check),
+      file);
 }
 
 std::unique_ptr<WritableFileDevice> WritableFileDevice::Adopt(
@@ -76,7 +77,7 @@ void WritableFileDevice::Write(uint64_t offset, std::span<const std::byte> in) {
       if (errno == EINTR) continue;
       ThrowHostError(
           file_, errno,
-          fmt::format("write {} bytes at offset {}", in.size(), offset));
+          fmt::format("write at offset {}", offset));
     }
     offset += static_cast<uint64_t>(n);
     in = in.subspan(static_cast<size_t>(n));

@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include "engine/drop_behind.h"
+#include "engine/host_file.h"
 #include "engine/writable_device.h"
 
 namespace pellucid {
@@ -18,10 +19,10 @@ namespace pellucid {
 class WritableFileDevice : public ResizableDevice {
  public:
   // Throws IoError if the host refuses, ImageLocked if another program uses
-  // the file in a way that does not tolerate a writer, and UsageError for what
-  // is neither a regular file nor a block device.
+  // the file in a way that does not tolerate a writer, UsageError for what is
+  // neither a regular file nor a block device, and what `check` throws.
   static std::unique_ptr<WritableFileDevice> Open(
-      const std::filesystem::path& file);
+      const std::filesystem::path& file, const HostFileCheck& check = {});
   // Creates an empty file for its owner alone. Throws UsageError if there is
   // something of that name, and IoError. NewFile makes files that last.
   static std::unique_ptr<WritableFileDevice> Create(

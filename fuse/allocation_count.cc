@@ -37,10 +37,12 @@ uint64_t BlocksOf(uint64_t bytes) {
 }  // namespace
 
 AllocationCount::AllocationCount(BlockDevice& device, uint64_t estimate)
-    : device_(device),
-      estimate_(estimate),
-      start_(std::chrono::steady_clock::now()),
-      thread_([this](const std::stop_token& stop) { Run(stop); }) {}
+    : device_(device), estimate_(estimate) {}
+
+void AllocationCount::Start() {
+  start_ = std::chrono::steady_clock::now();
+  thread_ = std::jthread([this](const std::stop_token& stop) { Run(stop); });
+}
 
 AllocationCount::Figure AllocationCount::Get() {
   std::unique_lock lock(mutex_);

@@ -28,13 +28,16 @@ class AllocationCount {
     bool is_final;    // It will not change any more.
   };
 
-  // Starts counting. `device` is borrowed; `estimate` (in blocks) is the figure
+  // `device` is borrowed; `estimate` (in blocks) is the figure
   // until the count is complete, and for good if the device cannot say.
   AllocationCount(BlockDevice& device, uint64_t estimate);
   AllocationCount(const AllocationCount&) = delete;
   AllocationCount& operator=(const AllocationCount&) = delete;
   // Abandons the count.
   ~AllocationCount() = default;
+
+  // Starts counting, in a thread; to be called once, before Get().
+  void Start();
 
   // Waits for the count a little, so that a small image never shows its
   // estimate: at most 100 ms right after the start and 10 ms after a change.
@@ -53,7 +56,7 @@ class AllocationCount {
 
   BlockDevice& device_;
   const uint64_t estimate_;
-  const std::chrono::steady_clock::time_point start_;
+  std::chrono::steady_clock::time_point start_;  // Set by Start().
   std::atomic<bool> changed_ = false;
 
   std::mutex mutex_;

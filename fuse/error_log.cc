@@ -1,7 +1,6 @@
 #include "fuse/error_log.h"
 
 #include <fmt/core.h>
-#include <syslog.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -45,9 +44,9 @@ bool ErrorLog::Admit(std::string_view reason) {
   return true;
 }
 
-void ErrorLog::Write(const std::string& line) const {
+void ErrorLog::Write(const std::string& line) {
   if (target_ == LogTarget::kSystemLog) {
-    syslog(LOG_DAEMON | LOG_ERR, "%s", line.c_str());
+    attendant_.Log(line);
   } else {
     fmt::print(stderr, "pellucid: {}\n", line);
   }

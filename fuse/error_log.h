@@ -7,11 +7,13 @@
 #include <string>
 #include <string_view>
 
+#include "fuse/mount_attendant.h"
+
 namespace pellucid::fuse {
 
 enum class LogTarget {
   kStandardError,
-  kSystemLog,  // syslog(3), facility "daemon".
+  kSystemLog,  // syslog(3), facility "daemon", by way of the attendant.
 };
 
 // Tells why requests fail, since their caller sees only an errno. A message
@@ -19,7 +21,9 @@ enum class LogTarget {
 // call from many threads; never throws, loses a message instead.
 class ErrorLog {
  public:
-  explicit ErrorLog(LogTarget target) : target_(target) {}
+  // `attendant` is borrowed.
+  ErrorLog(LogTarget target, MountAttendant& attendant)
+      : target_(target), attendant_(attendant) {}
   ErrorLog(const ErrorLog&) = delete;
   ErrorLog& operator=(const ErrorLog&) = delete;
 
@@ -30,9 +34,10 @@ class ErrorLog {
  private:
   // True if the message is to be written; `mutex_` must be held.
   bool Admit(std::string_view reason);
-  void Write(const std::string& line) const;
+  void Write(const std::string& line);
 
   const LogTarget target_;
+  MountAttendant& attendant_;
 
   std::mutex mutex_;
   // Guarded by mutex_.

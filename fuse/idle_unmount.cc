@@ -11,7 +11,7 @@ constexpr char kWhat[] = "unmounting what nobody has used for long";
 
 }  // namespace
 
-IdleUnmount::IdleUnmount(OwnMount& mount, bool is_writable,
+IdleUnmount::IdleUnmount(MountAttendant& mount, bool is_writable,
                          const Activity& activity,
                          std::chrono::milliseconds timeout, ErrorLog& log)
     : mount_(mount),

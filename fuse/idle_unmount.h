@@ -9,7 +9,7 @@
 
 #include "fuse/activity.h"
 #include "fuse/error_log.h"
-#include "fuse/own_mount.h"
+#include "fuse/mount_attendant.h"
 
 namespace pellucid::fuse {
 
@@ -20,7 +20,7 @@ namespace pellucid::fuse {
 class IdleUnmount {
  public:
   // Starts the thread, which waits for Start(). All references are borrowed.
-  IdleUnmount(OwnMount& mount, bool is_writable, const Activity& activity,
+  IdleUnmount(MountAttendant& mount, bool is_writable, const Activity& activity,
               std::chrono::milliseconds timeout, ErrorLog& log);
   IdleUnmount(const IdleUnmount&) = delete;
   IdleUnmount& operator=(const IdleUnmount&) = delete;
@@ -41,7 +41,7 @@ class IdleUnmount {
   // False if the mount stays.
   bool Unmount();
 
-  OwnMount& mount_;
+  MountAttendant& mount_;
   const bool is_writable_;
   const Activity& activity_;
   const std::chrono::milliseconds timeout_;

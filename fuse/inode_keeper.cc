@@ -15,11 +15,14 @@ namespace {
 // slow as this.
 constexpr std::chrono::seconds kCorrectionPatience{5};
 constexpr std::chrono::seconds kWriteBackPatience{60};
+// Requests that may wait for the thread, whose work ends in requests: of at
+// least four threads that serve, others must be free to answer those.
+constexpr unsigned kMostWaiting = 2;
 
 }  // namespace
 
-InodeKeeper::InodeKeeper(OwnMount& mount, MountpointKind root, uint64_t size,
-                         const FileTimes& times)
+InodeKeeper::InodeKeeper(MountAttendant& mount, MountpointKind root,
+                         uint64_t size, const FileTimes& times)
     : mount_(mount),
       times_(times),
       root_is_file_(root == MountpointKind::kFile),
@@ -99,6 +102,7 @@ void InodeKeeper::Correct() {
         const bool has_size = !grown || mount_.SetSize(size_);
         const bool has_times =
             !stale || mount_.SetTimes(times_.accessed(), times_.modified());
+        if (!has_times) times_are_stale_ = true;
         return has_size && has_times;
       },
       kCorrectionPatience);
@@ -115,6 +119,7 @@ bool InodeKeeper::Perform(JobKind kind, std::function<bool()> work,
                           std::chrono::milliseconds patience) {
   Job job(std::move(work));
   std::future<bool> result = job.get_future();
+  bool waits = false;
   {
     const std::scoped_lock lock(mutex_);
     if (has_ended_) return false;
@@ -125,10 +130,19 @@ bool InodeKeeper::Perform(JobKind kind, std::function<bool()> work,
       // that waits for this: it would wait for ever.
       return false;
     }
+    waits = waiting_ < kMostWaiting;
+    if (!waits && kind == JobKind::kWriteBack) return false;
+    if (waits) ++waiting_;
     jobs_.push_back(std::move(job));
   }
   changed_.notify_all();
-  if (result.wait_for(patience) != std::future_status::ready) return false;
+  if (!waits) return true;  // It will be done, a little later.
+  const auto status = result.wait_for(patience);
+  {
+    const std::scoped_lock lock(mutex_);
+    --waiting_;
+  }
+  if (status != std::future_status::ready) return false;
   try {
     return result.get();
   } catch (const std::future_error&) {

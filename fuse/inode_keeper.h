@@ -13,7 +13,7 @@
 #include <thread>
 
 #include "fuse/file_times.h"
-#include "fuse/own_mount.h"
+#include "fuse/mount_attendant.h"
 
 namespace pellucid::fuse {
 
@@ -34,7 +34,7 @@ namespace pellucid::fuse {
 class InodeKeeper {
  public:
   // `mount` and `times` are borrowed; `size` is the true one.
-  InodeKeeper(OwnMount& mount, MountpointKind root, uint64_t size,
+  InodeKeeper(MountAttendant& mount, MountpointKind root, uint64_t size,
               const FileTimes& times);
   InodeKeeper(const InodeKeeper&) = delete;
   InodeKeeper& operator=(const InodeKeeper&) = delete;
@@ -72,13 +72,14 @@ class InodeKeeper {
 
   // Corrects what the above have noted; does nothing if nothing. Not to be
   // called by a request during which the kernel holds the inode's lock (fsync,
-  // write, lseek). Gives up after some seconds.
+  // write, lseek). Gives up after some seconds; where others wait already, it
+  // is done a little later.
   void Correct();
 
   // Sends what the kernel's cache holds to the server. False if that fails or
-  // takes too long, and at once while something is being corrected; the caller
-  // must then expect anything. May be called by a request during which the
-  // kernel holds the inode's lock.
+  // takes too long, and at once while something is being corrected or others
+  // wait already; the caller must then expect anything. May be called by a
+  // request during which the kernel holds the inode's lock.
   bool WriteBackPages();
 
  private:
@@ -104,11 +105,12 @@ class InodeKeeper {
            const std::function<void(std::exception_ptr)>& on_failure);
   void Prepare();
   // Lets the thread do `work` and gives its result; false if it is not done
-  // within `patience`, or may never be.
+  // within `patience`, or may never be, and true for a correction that nobody
+  // may wait for because others do.
   bool Perform(JobKind kind, std::function<bool()> work,
                std::chrono::milliseconds patience);
 
-  OwnMount& mount_;
+  MountAttendant& mount_;
   const FileTimes& times_;
   const bool root_is_file_;
   const uint64_t size_;
@@ -122,6 +124,7 @@ class InodeKeeper {
   // Guarded by mutex_.
   std::deque<Job> jobs_;
   unsigned corrections_ = 0;  // Waiting in jobs_, or being made.
+  unsigned waiting_ = 0;      // Requests that wait for a job.
   bool has_ended_ = false;    // Nobody does jobs any more.
 
   std::jthread thread_;  // Last: it uses all of the above.

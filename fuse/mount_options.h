@@ -49,6 +49,8 @@ struct MountOptions {
   bool kernel_writeback = true;
   // Unmount when nobody has used the mount for that long. Not of `-o`.
   std::optional<std::chrono::milliseconds> idle_timeout;
+  // The serving process gives up its rights (fuse/sandbox.h). Not of `-o`.
+  bool sandbox = true;
 };
 
 // Parses the values of every -o, each a list separated by commas; a backslash

@@ -1,7 +1,9 @@
 #include "fuse/mount_session.h"
 
+#include <fcntl.h>
 #include <fmt/core.h>
 #include <fuse_lowlevel.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -25,6 +27,7 @@
 #include "fuse/init_reply.h"
 #include "fuse/inode_keeper.h"
 #include "fuse/kernel_limits.h"
+#include "fuse/sandbox.h"
 #include "fuse/session_signals.h"
 
 namespace pellucid::fuse {
@@ -110,7 +113,8 @@ std::string Remedy(const MountOptions& options) {
 class LibfuseSession {
  public:
   LibfuseSession(const MountOptions& options, bool is_writable,
-                 PlaintextFilesystem& filesystem) {
+                 PlaintextFilesystem& filesystem, MountAttendant& attendant)
+      : attendant_(attendant) {
     std::vector<std::string> arguments = LibfuseArguments(options, is_writable);
     arguments.insert(arguments.begin(), "pellucid");
     std::vector<char*> pointers;
@@ -152,8 +156,16 @@ class LibfuseSession {
   // Ends the connection, so that whoever waits for an answer gets an error, and
   // detaches the mount if it is still there. Not while it is being served.
   void Unmount() {
-    if (mounted_) fuse_session_unmount(session_);
-    mounted_ = false;
+    if (!std::exchange(mounted_, false)) return;
+    const bool is_there = !EndConnection();
+    // libfuse finds the mount gone, and only tidies up.
+    fuse_session_unmount(session_);
+    if (!is_there) return;
+    try {
+      attendant_.Detach();
+    } catch (const std::exception& error) {
+      fmt::print(stderr, "pellucid: unmounting: {}\n", error.what());
+    }
   }
 
   // Returns 0 or a negated errno.
@@ -174,6 +186,22 @@ class LibfuseSession {
   void Exit() { fuse_session_exit(session_); }
 
  private:
+  // Closes the connection, without which unmounting could wait for an answer
+  // from here; in its place comes one that has ended. True if it had ended.
+  bool EndConnection() {
+    const int connection = fuse_session_fd(session_);
+    pollfd state = {connection, 0, 0};
+    const bool had_ended =
+        poll(&state, 1, 0) == 1 && (state.revents & POLLERR) != 0;
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return had_ended;
+    close(ends[0]);  // Whoever polls the other end is told of an error.
+    dup3(ends[1], connection, O_CLOEXEC);
+    close(ends[1]);
+    return had_ended;
+  }
+
+  MountAttendant& attendant_;
   fuse_session* session_ = nullptr;
   bool mounted_ = false;
 };
@@ -182,12 +210,13 @@ class LibfuseSession {
 
 MountSession::MountSession(MountedDevice device, const struct stat& image,
                            Mountpoint mountpoint, MountOptions options,
-                           LogTarget log_target)
+                           LogTarget log_target, MountAttendant& attendant)
     : device_(std::move(device)),
       image_(image),
       mountpoint_(std::move(mountpoint)),
       options_(std::move(options)),
-      log_(log_target) {
+      attendant_(attendant),
+      log_(log_target, attendant) {
   if (!IsWritableMount(options_, device_.writable != nullptr)) {
     device_.writable = nullptr;
   }
@@ -203,21 +232,25 @@ void MountSession::Run(const std::function<void()>& on_ready) {
   const StopSignalsBlocked signals;
   const bool is_writable = device_.writable != nullptr;
   FileTimes times(image_);
-  OwnMount mount(mountpoint_);
-  InodeKeeper keeper(mount, mountpoint_.kind, device_.device->size(), times);
+  InodeKeeper keeper(attendant_, mountpoint_.kind, device_.device->size(),
+                     times);
   PlaintextFilesystem filesystem(device_, image_, mountpoint_.kind, options_,
                                  log_, times, is_writable ? &keeper : nullptr);
-  LibfuseSession session(options_, is_writable, filesystem);
+  LibfuseSession session(options_, is_writable, filesystem, attendant_);
   EndReport end_report;
   filesystem.set_server_description(
       is_writable ? fmt::format("{} {}", getpid(), end_report.name())
                   : fmt::format("{}", getpid()));
   session.Mount(mountpoint_, options_);
   RaiseKernelLimits(mountpoint_);
+  // Before there are other threads: rights are those of a thread.
+  if (options_.sandbox) EnterSandbox();
+  if (device_.start) device_.start();
+  filesystem.Start();
   if (is_writable) session.ExpectWrites();
   std::optional<IdleUnmount> idle_unmount;
   if (options_.idle_timeout) {
-    idle_unmount.emplace(mount, is_writable, filesystem.activity(),
+    idle_unmount.emplace(attendant_, is_writable, filesystem.activity(),
                          *options_.idle_timeout, log_);
   }
   const auto on_mounted = [&] {
@@ -240,7 +273,7 @@ void MountSession::Run(const std::function<void()>& on_ready) {
       if (idle_unmount) idle_unmount->Stop();
       if (is_writable) {
         keeper.Stop();
-        PrepareEnd(mount, filesystem);
+        PrepareEnd(filesystem);
       }
       session.Exit();
     });
@@ -261,11 +294,10 @@ void MountSession::Run(const std::function<void()>& on_ready) {
   }
 }
 
-void MountSession::PrepareEnd(OwnMount& mount,
-                              PlaintextFilesystem& filesystem) {
+void MountSession::PrepareEnd(PlaintextFilesystem& filesystem) {
   try {
     using Result = OwnMount::UnmountResult;
-    if (mount.UnmountIfIdle() == Result::kDone) return;
+    if (attendant_.UnmountIfIdle() == Result::kDone) return;
   } catch (const std::exception& error) {
     log_.Report("unmounting", error.what());
   }
@@ -274,7 +306,7 @@ void MountSession::PrepareEnd(OwnMount& mount,
   filesystem.RefuseWriting();
   // By the file is faster, and waits for the write that is just being made; the
   // other way needs no path and no permission.
-  mount.Sync();
+  attendant_.Sync();
   filesystem.RefuseOpening();
   filesystem.DropKernelPages();
 }

@@ -7,10 +7,10 @@
 
 #include "fuse/end_report.h"
 #include "fuse/error_log.h"
+#include "fuse/mount_attendant.h"
 #include "fuse/mount_options.h"
 #include "fuse/mounted_device.h"
 #include "fuse/mountpoint.h"
-#include "fuse/own_mount.h"
 #include "fuse/plaintext_filesystem.h"
 
 namespace pellucid::fuse {
@@ -20,11 +20,11 @@ namespace pellucid::fuse {
 class MountSession {
  public:
   // `image` is the status of the image file. Messages about requests that fail
-  // go to `log_target`. Throws IoError, and Unsupported if the options ask to
-  // write to a device that cannot be written.
+  // go to `log_target`. `attendant` is borrowed. Throws IoError, and
+  // Unsupported if the options ask to write to a device that cannot be written.
   MountSession(MountedDevice device, const struct stat& image,
                Mountpoint mountpoint, MountOptions options,
-               LogTarget log_target);
+               LogTarget log_target, MountAttendant& attendant);
   MountSession(const MountSession&) = delete;
   MountSession& operator=(const MountSession&) = delete;
   ~MountSession();
@@ -38,6 +38,10 @@ class MountSession {
   // `on_ready` is called once, from another thread, when the file can be used.
   // It must not throw.
   //
+  // If the options say so, the process enters the sandbox (fuse/sandbox.h) when
+  // the mount is there and before anything else happens, and stays in it; it
+  // must have one thread then.
+  //
   // The signals are blocked in the calling thread meanwhile, and should be in
   // all other threads of the process. Throws Error if the mount fails, with a
   // remedy if one is known, or IoError if the kernel ends the conversation or
@@ -50,7 +54,7 @@ class MountSession {
  private:
   // Writes back, by way of `filesystem`, what the kernel has in its page cache,
   // and unmounts if nothing is in use. To be called while others serve.
-  void PrepareEnd(OwnMount& mount, PlaintextFilesystem& filesystem);
+  void PrepareEnd(PlaintextFilesystem& filesystem);
   // What the device has not made durable, or the kernel has lost, is told.
   void FlushDevice(int lost_pages_errno, EndReport& end_report);
 
@@ -58,6 +62,7 @@ class MountSession {
   const struct stat image_;
   const Mountpoint mountpoint_;
   const MountOptions options_;
+  MountAttendant& attendant_;
   ErrorLog log_;
   int stop_fd_ = -1;  // An eventfd that becomes readable on Stop().
 };

@@ -29,6 +29,9 @@ struct MountedDevice {
   // was not reported yet; reports it once. It need not make anything durable
   // and should cost nothing otherwise. Empty: no write is put off.
   std::function<void()> report_deferred_error;
+  // Called once before the first request, when the process has given up its
+  // rights, so that threads that it starts have none either. May be empty.
+  std::function<void()> start;
 };
 
 }  // namespace pellucid::fuse

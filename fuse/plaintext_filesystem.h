@@ -53,6 +53,9 @@ class PlaintextFilesystem {
                       MountpointKind root, const MountOptions& options,
                       ErrorLog& log, FileTimes& times, InodeKeeper* keeper);
 
+  // Starts a thread of its own; to be called once, before the session starts.
+  void Start() { blocks_.Start(); }
+
   // The table to be given to fuse_session_new() together with `this`.
   static const fuse_lowlevel_ops& Operations();
 

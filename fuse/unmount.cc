@@ -186,6 +186,10 @@ bool UnmountUnlessBusy(const std::filesystem::path& mountpoint) {
   return UnmountInOneWay(mountpoint, UnmountMode::kWhenIdle);
 }
 
+void DetachMount(const std::filesystem::path& mountpoint) {
+  UnmountInOneWay(mountpoint, UnmountMode::kLazy);
+}
+
 void Unmount(const std::filesystem::path& mountpoint, UnmountMode mode) {
   const MountTableEntry mount = FindOurMount(mountpoint);
   const std::optional<ServerProcess> server = mode == UnmountMode::kWhenIdle

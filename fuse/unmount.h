@@ -25,6 +25,9 @@ void Unmount(const std::filesystem::path& mountpoint, UnmountMode mode);
 // use. Waits for nobody. Throws Error and IoError.
 bool UnmountUnlessBusy(const std::filesystem::path& mountpoint);
 
+// The same, but in use or not: what is open there stays open.
+void DetachMount(const std::filesystem::path& mountpoint);
+
 }  // namespace pellucid::fuse
 
 #endif  // PELLUCID_FUSE_UNMOUNT_H_

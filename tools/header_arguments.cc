@@ -17,8 +17,8 @@ namespace po = boost::program_options;
 
 constexpr std::array<std::string_view, 3> kPlace = {"header", "format",
                                                     "header-format"};
-constexpr std::array<std::string_view, 2> kNamedFiles = {"data-file",
-                                                         "no-backing"};
+constexpr std::array<std::string_view, 3> kNamedFiles = {
+    "data-file", "no-backing", "allow-path"};
 constexpr std::array<std::string_view, 1> kSharing = {"force-share"};
 constexpr std::array<std::string_view, 3> kForensic = {"forensic",
                                                        "evidence-hash", "log"};

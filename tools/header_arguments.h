@@ -18,7 +18,8 @@ class HeaderArguments {
  public:
   // Where the header is: --header, --format, --header-format.
   void AddPlaceTo(boost::program_options::options_description& options);
-  // What may be opened besides: --data-file, --no-backing.
+  // What may be opened besides: --data-file, --no-backing,
+  // --allow-path.
   void AddNamedFilesTo(boost::program_options::options_description& options);
   // --force-share, for those who only read.
   void AddSharingTo(boost::program_options::options_description& options);

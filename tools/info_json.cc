@@ -92,6 +92,7 @@ Json Qcow2ToJson(const std::optional<Qcow2Info>& qcow2) {
           {"backing_format", TextOrNull(qcow2->backing_format)},
           {"data_file", TextOrNull(qcow2->data_file)},
           {"data_file_raw", qcow2->data_file_raw},
+          {"data_file_path", TextOrNull(qcow2->data_file_path.string())},
           {"bitmaps", qcow2->bitmaps},
           {"total_clusters", qcow2->total_clusters},
           {"allocated_clusters", qcow2->allocated_clusters},

@@ -129,6 +129,11 @@ void InfoText::AddQcow2(const Qcow2Info& qcow2) {
   if (!qcow2.data_file.empty()) {
     AddFact("data file", fmt::format("{}{}", Printable(qcow2.data_file),
                                      qcow2.data_file_raw ? " (raw)" : ""));
+    if (!qcow2.data_file_path.empty()) {
+      ++depth_;
+      AddFact("opened as", Printable(qcow2.data_file_path.string()));
+      --depth_;
+    }
   }
   if (qcow2.bitmaps > 0) AddFact("bitmaps", std::to_string(qcow2.bitmaps));
   AddSnapshots(qcow2.snapshots);

@@ -40,15 +40,6 @@
 #include "tools/umount_command.h"
 #include "tools/verify_command.h"
 
-// LeakSanitizer cannot look into a process that is not dumpable.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define PELLUCID_SANITIZED
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define PELLUCID_SANITIZED
-#endif
-#endif
-
 namespace pellucid::cli {
 namespace {
 
@@ -166,6 +157,7 @@ void OccupyStandardStreams() {
 
 // Keys stay out of core dumps and away from debuggers of the same user.
 void ProtectMemory() {
+  // LeakSanitizer cannot look into a process that is not dumpable.
 #ifndef PELLUCID_SANITIZED
   const rlimit no_core = {0, 0};
   setrlimit(RLIMIT_CORE, &no_core);

@@ -12,6 +12,7 @@
 #include "engine/errors.h"
 #include "engine/open_image.h"
 #include "fuse/background.h"
+#include "fuse/mount_attendant.h"
 #include "fuse/mount_options.h"
 #include "fuse/mount_session.h"
 #include "fuse/mounted_device.h"
@@ -92,7 +93,7 @@ std::vector<std::filesystem::path> NamedFiles(const OpenOptions& options,
 }
 
 // Takes the device of `image` and puts the cache in front of it if there is to
-// be one. Starts a thread then.
+// be one.
 fuse::MountedDevice MakeMountedDevice(OpenedImage& image,
                                       const CacheOptions& cache) {
   if (image.writable == nullptr || cache.mode == CacheMode::kNone) {
@@ -106,11 +107,13 @@ fuse::MountedDevice MakeMountedDevice(OpenedImage& image,
       ClusterCache::Options{.mode = cache.mode == CacheMode::kWritethrough
                                         ? ClusterCache::Mode::kWritethrough
                                         : ClusterCache::Mode::kWriteback,
-                            .capacity_bytes = cache.bytes});
+                            .capacity_bytes = cache.bytes,
+                            .starts_later = true});
   ClusterCache* const device = cached.get();
   fuse::MountedDevice mounted(std::move(cached), device);
   mounted.snapshots = std::move(image.snapshots);
   mounted.report_deferred_error = [device] { device->ReportDeferredError(); };
+  mounted.start = [device] { device->Start(); };
   return mounted;
 }
 
@@ -131,13 +134,16 @@ WantedAccess OverlayAccess(const OpenArguments& arguments,
 int RunMountCommand(const std::vector<std::string>& words) {
   MountArguments arguments;
   bool foreground = false;
+  bool no_sandbox = false;
   std::vector<std::string> mount_option_lists;
   po::options_description options;
   options.add_options()  //
       ("options,o", po::value(&mount_option_lists)->value_name("OPTION,..."),
        "mount options; may be repeated")  //
       ("foreground,f", po::bool_switch(&foreground),
-       "do not return before the unmount; messages go to standard error");
+       "do not return before the unmount; messages go to standard error")  //
+      ("no-sandbox", po::bool_switch(&no_sandbox),
+       "let the serving process keep all of its rights, for debugging");
   arguments.AddTo(options);
   const auto operands = ParseCommandLine(kSyntax, options, words);
   if (!operands) return 0;
@@ -169,12 +175,16 @@ int RunMountCommand(const std::vector<std::string>& words) {
         "--evidence-hash needs --log or --foreground: a mount in the "
         "background has nobody to tell at its end");
   }
+  // At the end the files of --forensic are looked at again, by their names.
+  mount_options.sandbox = !no_sandbox && !forensic.wanted();
   auto passphrases = arguments.open.MakePassphraseSource(open_options);
   // Before the passphrase is asked for: it would have been typed in vain.
   const fuse::Mountpoint mountpoint = fuse::CheckMountpoint(
       (*operands)[1], NamedFiles(open_options, arguments.overlay));
 
   const auto serve = [&](const std::function<void()>& on_ready) {
+    // A child of this process, forked before there is anything to keep secret.
+    fuse::MountAttendant attendant(mountpoint);
     OpenedImage image =
         OpenWithAccess(arguments.overlay.empty()
                            ? open_options
@@ -187,7 +197,8 @@ int RunMountCommand(const std::vector<std::string>& words) {
     fuse::MountSession session(MakeMountedDevice(image, cache),
                                image.image_stat, mountpoint, mount_options,
                                foreground ? fuse::LogTarget::kStandardError
-                                          : fuse::LogTarget::kSystemLog);
+                                          : fuse::LogTarget::kSystemLog,
+                               attendant);
     session.Run(on_ready);
     return 0;
   };

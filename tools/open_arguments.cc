@@ -107,6 +107,9 @@ void OpenArguments::AddTo(po::options_description& options) {
        "refuse a --header file with another SHA-256")  //
       ("no-backing", po::bool_switch(&no_backing_),
        "open no file that the image names: no backing or data file")  //
+      ("allow-path", po::value(&allowed_paths_)->value_name("PATH"),
+       "open files that the image names only in this folder, or this very "
+       "file; may be repeated; a device must be named itself")  //
       ("force-share", po::bool_switch(&force_share_),
        "read although another program may be writing")  //
       ("read-only", po::bool_switch(&read_only_),
@@ -127,6 +130,7 @@ OpenOptions OpenArguments::ToOpenOptions() const {
   }
   options.expected_header = ParseExpectedHeader(expected_header_);
   options.allow_backing = !no_backing_;
+  options.allowed_paths.assign(allowed_paths_.begin(), allowed_paths_.end());
   options.force_share = force_share_;
   return options;
 }

@@ -65,6 +65,7 @@ class OpenArguments {
   std::string keyslot_;
   ExpectedHeader expected_header_;
   bool no_backing_ = false;
+  std::vector<std::string> allowed_paths_;
   bool force_share_ = false;
   bool read_only_ = false;
   ForensicArguments forensic_;

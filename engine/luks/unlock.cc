@@ -6,8 +6,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <exception>
 #include <future>
+#include <mutex>
 #include <new>
+#include <set>
 #include <span>
 #include <thread>
 #include <vector>
@@ -101,13 +104,23 @@ size_t AtOnce(std::span<const Candidate> slots) {
   return std::max<size_t>(count, 1);
 }
 
-// The volume key, and the slot it is from, if `passphrase` opens one of them. A
-// slot that this machine has no memory for goes into `too_large`; the others
-// are tried all the same.
+// Slots that could not be tried.
+struct UntriedSlots {
+  // One that this machine has no memory for.
+  std::atomic<const Keyslot*> too_large = nullptr;
+  std::mutex mutex;
+  // Guarded by mutex: those whose key material the host could not read.
+  std::set<unsigned> unreadable;
+  std::exception_ptr read_error;  // Of the last of them.
+};
+
+// The volume key, and the slot it is from, if `passphrase` opens one of them.
+// Those that cannot be tried go into `untried`; the others are tried all the
+// same.
 std::optional<UnlockedVolume> TrySlots(const LocatedHeader& located,
                                        std::span<const Candidate> slots,
                                        const SecretBytes& passphrase,
-                                       std::atomic<const Keyslot*>& too_large) {
+                                       UntriedSlots& untried) {
   const auto attempt = [&](const Candidate& candidate) {
     std::optional<UnlockedVolume> volume;
     try {
@@ -116,7 +129,11 @@ std::optional<UnlockedVolume> TrySlots(const LocatedHeader& located,
         volume = {.key = std::move(key), .keyslot = candidate.slot->id};
       }
     } catch (const std::bad_alloc&) {
-      too_large = candidate.slot;
+      untried.too_large = candidate.slot;
+    } catch (const IoError&) {
+      const std::scoped_lock lock(untried.mutex);
+      untried.unreadable.insert(candidate.slot->id);
+      untried.read_error = std::current_exception();
     }
     return volume;
   };
@@ -153,18 +170,22 @@ UnlockedVolume UnlockVolume(const LocatedHeader& located,
     return {.key = std::move(*key), .keyslot = std::nullopt};
   }
   const std::vector<Candidate> slots = SlotsToTry(located, keyslot);
-  std::atomic<const Keyslot*> too_large = nullptr;
+  UntriedSlots untried;
   for (unsigned attempt = 0;; ++attempt) {
     const std::optional<SecretBytes> passphrase =
         passphrases.Get(layer, attempt);
     if (!passphrase) break;
     std::optional<UnlockedVolume> volume =
-        TrySlots(located, slots, *passphrase, too_large);
+        TrySlots(located, slots, *passphrase, untried);
+    // No passphrase would help.
+    if (untried.unreadable.size() == slots.size()) break;
     if (!volume) continue;
     passphrases.Accepted();
     return std::move(*volume);
   }
-  if (const Keyslot* slot = too_large) {
+  // What could not be tried may be what the passphrase is for.
+  if (untried.read_error) std::rethrow_exception(untried.read_error);
+  if (const Keyslot* slot = untried.too_large) {
     throw IoError(
         ENOMEM,
         fmt::format("{}: keyslot {} could not be tried: its key derivation "

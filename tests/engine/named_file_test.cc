@@ -56,6 +56,8 @@ TEST(NamedFileTest, WordAndColonInFrontOfAnySlashIsAProtocol) {
     EXPECT_THAT(text, HasSubstr("/images/disk.qcow2: "));
     EXPECT_THAT(text, HasSubstr(name));
     EXPECT_THAT(text, HasSubstr("only local files"));
+    const std::string protocol(name, std::string(name).find(':'));
+    EXPECT_THAT(text, HasSubstr("\"" + protocol + "\" is not supported"));
   }
   EXPECT_EQ(PathOf("sub/a:b"), "/images/sub/a:b");
   EXPECT_EQ(PathOf("./a:b"), "/images/./a:b");
@@ -103,6 +105,10 @@ TEST(NamedFileTest, JsonOfNoLocalFileIsRefused) {
         R"(json:{"driver":"qcow2","file":["filename"]})"}) {
     EXPECT_THAT(Refused(name), HasSubstr("only local files")) << name;
   }
+  EXPECT_THAT(Refused(R"(json:{"file.driver":"ssh","file.filename":"f"})"),
+              HasSubstr("\"ssh\" is not supported"));
+  EXPECT_THAT(Refused(R"(json:{"driver":"nbd","host":"h"})"),
+              HasSubstr("\"nbd\" is not supported"));
 }
 
 TEST(NamedFileTest, JsonOptionsThatChangeWhatIsReadAreRefused) {

@@ -7,8 +7,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -56,6 +58,9 @@ class ReadLog : public BlockDevice {
   void Read(uint64_t offset, std::span<std::byte> out) override {
     const std::lock_guard lock(mutex_);
     offsets_.push_back(offset);
+    if (unreadable_.contains(offset)) {
+      throw IoError(EIO, fmt::format("volume: cannot read at {}", offset));
+    }
     device_.Read(offset, out);
   }
   Extent ExtentAt(uint64_t offset, uint64_t max_length) override {
@@ -67,8 +72,11 @@ class ReadLog : public BlockDevice {
     return std::exchange(offsets_, {});
   }
 
+  void FailAt(uint64_t offset) { unreadable_.insert(offset); }
+
  private:
   BlockDevice& device_;
+  std::set<uint64_t> unreadable_;
   std::mutex mutex_;
   std::vector<uint64_t> offsets_;
 };
@@ -169,6 +177,26 @@ TEST_F(UnlockTest, AWrongPassphraseIsTriedOnceOnEachKeyslot) {
               HasSubstr("disk.img: wrong passphrase: it opens none of the 4"));
   EXPECT_THAT(Tried(located), UnorderedElementsAre(0, 1, 2, 3));
   EXPECT_EQ(wrong.accepted(), 0);
+}
+
+TEST_F(UnlockTest, AKeyslotThatCannotBeReadKeepsNoOtherFromOpening) {
+  const LocatedHeader located = Located();
+  for (unsigned id = 0; id + 1 < kSlots; ++id) {
+    log_.FailAt(located.header.keyslots[id].area_offset);
+  }
+  EXPECT_EQ(Open(located, {"3"}), 3U);
+  EXPECT_EQ(Open(located, {"wrong", "3"}), 3U);
+  // It may have been the one.
+  KnownPassphrases wrong({"0", "wrong"});
+  EXPECT_THAT(
+      ThrownText<IoError>([&] { UnlockVolume(located, "volume", {}, wrong); }),
+      HasSubstr("cannot read at"));
+  EXPECT_EQ(wrong.given(), 2);
+  // With none that can be read, nobody is asked twice.
+  log_.FailAt(located.header.keyslots[kSlots - 1].area_offset);
+  KnownPassphrases useless({"3", "2", "1"});
+  EXPECT_THROW(UnlockVolume(located, "volume", {}, useless), IoError);
+  EXPECT_EQ(useless.given(), 1);
 }
 
 TEST_F(UnlockTest, EveryPassphraseThatIsOfferedIsTried) {

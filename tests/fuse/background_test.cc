@@ -169,10 +169,12 @@ TEST_F(BackgroundTest, MountOfAKilledCommandDoesNotStay) {
     return RunInBackground([&](const OnReady& on_ready) {
       begun.Show();
       go_on.Await();
+      const Mountpoint mountpoint =
+          CheckMountpoint(folder() / "file", {folder() / "image"});
+      MountAttendant attendant(mountpoint);
       MountSession session(
           std::make_unique<ModelDevice>(4096, std::vector<ByteRange>{}),
-          image(), CheckMountpoint(folder() / "file", {folder() / "image"}), {},
-          LogTarget::kSystemLog);
+          image(), mountpoint, {}, LogTarget::kSystemLog, attendant);
       session.Run(on_ready);
       return 21;
     });

@@ -132,10 +132,12 @@ bool MountTest::TryMount(MountedDevice device, MountpointKind kind,
     if (before_mount_) before_mount_();
     MountOptions mount_options = ParseMountOptions({options});
     mount_options.kernel_writeback = kernel_writeback_;
-    mount_options.idle_timeout = idle_timeout_;
-    MountSession session(std::move(device), image_,
-                         CheckMountpoint(mountpoint(), {folder() / "image"}),
-                         mount_options, LogTarget::kStandardError);
+      mount_options.idle_timeout = idle_timeout_;
+    const Mountpoint where =
+        CheckMountpoint(mountpoint(), {folder() / "image"});
+    MountAttendant attendant(where);
+    MountSession session(std::move(device), image_, where, mount_options,
+                         LogTarget::kStandardError, attendant);
     session.Run([&] { (void)!write(ends[1], "r", 1); });
     return 0;
   });

@@ -265,6 +265,32 @@ ImageInfo HostileInfo() {
   return info;
 }
 
+TEST_F(InfoCommandTest, SaysWhichFilesAnImageNamesAndWhereTheyAre) {
+  const std::filesystem::path data = folder_ / "elsewhere/disk.data";
+  std::filesystem::create_directory(folder_ / "elsewhere");
+  RunTool({"qemu-img", "create", "-q", "-f", "qcow2", "-o",
+           "data_file=elsewhere/disk.data", "disk.qcow2", "1M"},
+          "", folder_.path());
+  const json found = Info({"disk.qcow2"})["qcow2"];
+  EXPECT_EQ(found["data_file"], "elsewhere/disk.data");
+  EXPECT_EQ(found["data_file_path"], "elsewhere/disk.data");
+  EXPECT_EQ(
+      Info({(folder_ / "disk.qcow2").native()})["qcow2"]["data_file_path"],
+      data.native());
+  EXPECT_THAT(RunPellucid({"info", (folder_ / "disk.qcow2").native()}).out,
+              HasSubstr("opened as:   " + data.native()));
+  // Refused, they are still named.
+  std::filesystem::create_directory(folder_ / "other");
+  const json allowed = Info(
+      {"--allow-path", "other", "--allow-path", "elsewhere", "disk.qcow2"});
+  EXPECT_EQ(allowed["backing_error"], nullptr);
+  const json elsewhere = Info({"--allow-path", "other", "disk.qcow2"});
+  EXPECT_EQ(elsewhere["qcow2"]["data_file"], "elsewhere/disk.data");
+  EXPECT_EQ(elsewhere["qcow2"]["data_file_path"], nullptr);
+  EXPECT_THAT(elsewhere["backing_error"].get<std::string>(),
+              HasSubstr("--allow-path"));
+}
+
 TEST(InfoText, NamesCannotDriveTheTerminal) {
   const std::string text = cli::FormatInfoAsText(HostileInfo());
   for (const char c : text) {
