@@ -35,6 +35,7 @@ AssembledLayers OpenLuksVolume(AssembledLayers payload,
                                const std::string& payload_name,
                                const luks::LocatedHeader& located,
                                std::optional<unsigned> keyslot,
+                               std::optional<uint64_t> max_kdf_memory,
                                PassphraseSource& passphrases,
                                std::vector<std::string>& warnings) {
   luks::CheckPayload(located, payload.device->size(), payload_name);
@@ -45,8 +46,8 @@ AssembledLayers OpenLuksVolume(AssembledLayers payload,
         "{}: its last {} bytes are not a whole sector and are not shown",
         payload_name, cut));
   }
-  const crypto::SecretBytes key =
-      luks::Unlock(located, located.file_name, keyslot, passphrases);
+  const crypto::SecretBytes key = luks::Unlock(
+      located, located.file_name, keyslot, passphrases, max_kdf_memory);
   if (payload.writable != nullptr) {
     return AssembledLayers::Writable(std::make_unique<luks::LuksDevice>(
         payload.TakeWritable(), located.header, key.bytes()));
@@ -96,7 +97,7 @@ OpenedImage OpenImage(const OpenOptions& options,
 
   // --keyslot is for the layer that the user sees first.
   std::optional<unsigned> keyslot = options.keyslot;
-  UnlockLayers(*layers, keyslot, passphrases);
+  UnlockLayers(*layers, keyslot, passphrases, options.max_kdf_memory);
   if (layers->embedded_luks) keyslot.reset();
   AssembledLayers content = AssembleLayers(std::move(layers));
 
@@ -104,7 +105,8 @@ OpenedImage OpenImage(const OpenOptions& options,
   std::unique_ptr<BlockDevice> header_device;
   std::optional<luks::LocatedHeader> located;
   if (header_layers) {
-    UnlockLayers(*header_layers, std::nullopt, passphrases);
+    UnlockLayers(*header_layers, std::nullopt, passphrases,
+                 options.max_kdf_memory);
     header_device = AssembleLayers(std::move(header_layers)).device;
     located =
         luks::ReadLuksHeader(*header_device, 0, header_device->size(),
@@ -114,8 +116,9 @@ OpenedImage OpenImage(const OpenOptions& options,
                                    image, luks::Place::kInPlace);
   }
   if (located) {
-    content = OpenLuksVolume(std::move(content), image, *located, keyslot,
-                             passphrases, opened.warnings);
+    content =
+        OpenLuksVolume(std::move(content), image, *located, keyslot,
+                       options.max_kdf_memory, passphrases, opened.warnings);
   }
   opened.device = std::move(content.device);
   opened.writable = content.writable;

@@ -20,9 +20,9 @@ constexpr std::array<std::string_view, 3> kPlace = {"header", "format",
 constexpr std::array<std::string_view, 2> kNamedFiles = {"data-file",
                                                          "no-backing"};
 constexpr std::array<std::string_view, 1> kSharing = {"force-share"};
-constexpr std::array<std::string_view, 6> kPassphrases = {
-    "key-file",      "key-file-offset", "key-file-size",
-    "passphrase-fd", "keyring",         "volume-key-file"};
+constexpr std::array<std::string_view, 7> kPassphrases = {
+    "key-file", "key-file-offset", "key-file-size", "passphrase-fd",
+    "keyring",  "volume-key-file", "max-kdf-memory"};
 
 void AddNamed(OpenArguments& arguments, std::span<const std::string_view> names,
               po::options_description& options) {

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "engine/errors.h"
+#include "tools/byte_size.h"
 #include "tools/command_line.h"
 #include "tools/kernel_keyring.h"
 #include "tools/key_files.h"
@@ -88,6 +89,10 @@ void OpenArguments::AddTo(po::options_description& options) {
       ("volume-key-file", text(&volume_key_file_, "FILE"),
        "use FILE as the volume key (master key) itself, without a keyslot")  //
       ("keyslot", text(&keyslot_, "N"), "try only this keyslot")             //
+      ("max-kdf-memory", text(&max_kdf_memory_, "SIZE"),
+       "try no keyslot whose key derivation takes more memory, which is as "
+       "much "
+       "as the header says; default: what the machine has, at most 4G")  //
       ("no-backing", po::bool_switch(&no_backing_),
        "open no file that the image names: no backing or data file")  //
       ("force-share", po::bool_switch(&force_share_),
@@ -106,6 +111,9 @@ OpenOptions OpenArguments::ToOpenOptions() const {
   options.snapshot = snapshot_;
   if (!keyslot_.empty()) {
     options.keyslot = ParseNumber("keyslot", keyslot_, 0, kGreatestKeyslot);
+  }
+  if (!max_kdf_memory_.empty()) {
+    options.max_kdf_memory = ParseByteSize("max-kdf-memory", max_kdf_memory_);
   }
   options.allow_backing = !no_backing_;
   options.force_share = force_share_;

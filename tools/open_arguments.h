@@ -59,6 +59,7 @@ class OpenArguments {
   std::vector<std::string> keyring_;
   std::string volume_key_file_;
   std::string keyslot_;
+  std::string max_kdf_memory_;
   bool no_backing_ = false;
   bool force_share_ = false;
   bool read_only_ = false;
