@@ -87,7 +87,7 @@ struct AssembledLayers {
   }
   // The device alone, for a layer above it. Requires `writable`.
   std::unique_ptr<WritableDevice> TakeWritable() {
-    device.release();
+    static_cast<void>(device.release());  // `writable` is the same.
     return std::unique_ptr<WritableDevice>(std::exchange(writable, nullptr));
   }
 };
