@@ -60,7 +60,8 @@ fuse::MountedDevice MakeMountedDevice(OpenedImage& image,
   if (image.writable == nullptr || cache.mode == CacheMode::kNone) {
     return {std::move(image.device), image.writable};
   }
-  image.device.release();  // The same object, as a writable one.
+  static_cast<void>(
+      image.device.release());  // The same object, as a writable one.
   auto cached = std::make_unique<ClusterCache>(
       std::unique_ptr<WritableDevice>(image.writable),
       ClusterCache::Options{.mode = cache.mode == CacheMode::kWritethrough

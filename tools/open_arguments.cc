@@ -42,6 +42,7 @@ Encryption ParseEncryption(std::string_view value) {
 
 // What systemd's LoadCredential= or SetCredential= passes to a service.
 std::optional<std::string> CredentialFile() {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing here changes the environment
   const char* folder = std::getenv("CREDENTIALS_DIRECTORY");
   if (folder == nullptr) return std::nullopt;
   std::string path = fmt::format("{}/pellucid.passphrase", folder);

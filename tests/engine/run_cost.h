@@ -10,6 +10,14 @@
 
 namespace pellucid {
 
+// What one look at a hostile image may cost. Sanitizers make it slow.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr std::chrono::seconds kMaxRunTime(20);
+#else
+inline constexpr std::chrono::seconds kMaxRunTime(2);
+#endif
+inline constexpr uint64_t kMaxRunBytes = 256 << 20;
+
 // What a piece of work costs this process: time on processors, which a busy
 // machine does not change, and memory at its height beyond what was there.
 // Memory is measured by the kernel; one at a time.
