@@ -408,16 +408,17 @@ std::unique_ptr<ImageLayer> OpenLayers(const fs::path& path,
 }
 
 void UnlockLayers(ImageLayer& top, std::optional<unsigned> keyslot,
-                  PassphraseSource& passphrases) {
+                  PassphraseSource& passphrases,
+                  std::optional<uint64_t> max_kdf_memory) {
   for (ImageLayer* layer = &top; layer != nullptr;
        layer = layer->backing.get(), keyslot.reset()) {
     const std::string name = layer->path.native();
     if (layer->embedded_luks) {
-      layer->key =
-          luks::Unlock(*layer->embedded_luks, name, keyslot, passphrases);
+      layer->key = luks::Unlock(*layer->embedded_luks, name, keyslot,
+                                passphrases, max_kdf_memory);
     } else if (layer->luks_volume) {
-      layer->key =
-          luks::Unlock(*layer->luks_volume, name, keyslot, passphrases);
+      layer->key = luks::Unlock(*layer->luks_volume, name, keyslot, passphrases,
+                                max_kdf_memory);
     } else if (layer->qcow2 &&
                layer->qcow2->crypt_method == qcow2::CryptMethod::kAes) {
       layer->key = LegacyAesKey(name, passphrases);

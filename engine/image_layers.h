@@ -67,9 +67,11 @@ std::unique_ptr<ImageLayer> OpenLayers(const std::filesystem::path& path,
                                        IfNamedFileFails if_named_file_fails);
 
 // Asks for the passphrase of each layer that encrypts by itself, from the top.
-// `keyslot` concerns the top layer only. Throws as luks::Unlock() does.
+// `keyslot` concerns the top layer only, `max_kdf_memory` all. Throws as
+// luks::Unlock() does.
 void UnlockLayers(ImageLayer& top, std::optional<unsigned> keyslot,
-                  PassphraseSource& passphrases);
+                  PassphraseSource& passphrases,
+                  std::optional<uint64_t> max_kdf_memory);
 
 // The cipher of the clusters of a qcow2 layer, null if they are not encrypted
 // or the layer has not been unlocked.
@@ -91,7 +93,7 @@ struct AssembledLayers {
   }
   // The device alone, for a layer above it. Requires `writable`.
   std::unique_ptr<WritableDevice> TakeWritable() {
-    device.release();
+    static_cast<void>(device.release());  // `writable` is the same.
     return std::unique_ptr<WritableDevice>(std::exchange(writable, nullptr));
   }
 };

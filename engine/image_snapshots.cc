@@ -27,7 +27,7 @@ qcow2::Header HeaderOf(BlockDevice& file, const std::string& file_name) {
 
 std::vector<SnapshotInfo> ListSnapshots(const std::filesystem::path& image,
                                         bool force_share) {
-  const std::string name = image.native();
+  const std::string& name = image.native();
   const LayerFile file = LayerFile::Open(
       image, force_share ? FileAccess::kReadShared : FileAccess::kRead);
   const qcow2::Header header = HeaderOf(file.device(), name);

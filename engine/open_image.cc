@@ -44,6 +44,7 @@ luks::LuksDevice& OpenLuksVolume(AssembledLayers& content,
                                  const std::string& payload_name,
                                  const luks::LocatedHeader& located,
                                  bool detached, std::optional<unsigned> keyslot,
+                                 std::optional<uint64_t> max_kdf_memory,
                                  PassphraseSource& passphrases,
                                  std::vector<std::string>& warnings) {
   AssembledLayers payload = std::move(content);
@@ -55,8 +56,8 @@ luks::LuksDevice& OpenLuksVolume(AssembledLayers& content,
         "{}: its last {} bytes are not a whole sector and are not shown",
         payload_name, cut));
   }
-  const crypto::SecretBytes key =
-      luks::Unlock(located, located.file_name, keyslot, passphrases);
+  const crypto::SecretBytes key = luks::Unlock(
+      located, located.file_name, keyslot, passphrases, max_kdf_memory);
   std::optional<NoiseProbe> probe;
   if (detached) probe = ProbeOf(*payload.device, located.header);
   std::unique_ptr<luks::LuksDevice> volume;
@@ -146,7 +147,7 @@ OpenedImage OpenImage(const OpenOptions& options,
 
   // --keyslot is for the layer that the user sees first.
   std::optional<unsigned> keyslot = options.keyslot;
-  UnlockLayers(*layers, keyslot, passphrases);
+  UnlockLayers(*layers, keyslot, passphrases, options.max_kdf_memory);
   if (layers->embedded_luks) keyslot.reset();
   AssembledLayers content = AssembleLayers(std::move(layers));
   qcow2::Qcow2Image* const qcow2 = content.qcow2;
@@ -155,7 +156,8 @@ OpenedImage OpenImage(const OpenOptions& options,
   std::optional<luks::LocatedHeader> located;
   const bool detached = header_layers != nullptr;
   if (detached) {
-    UnlockLayers(*header_layers, std::nullopt, passphrases);
+    UnlockLayers(*header_layers, std::nullopt, passphrases,
+                 options.max_kdf_memory);
     header_device = AssembleLayers(std::move(header_layers)).device;
     located =
         luks::ReadLuksHeader(*header_device, 0, header_device->size(),
@@ -171,8 +173,8 @@ OpenedImage OpenImage(const OpenOptions& options,
   }
   if (located) {
     luks::LuksDevice& device =
-        OpenLuksVolume(content, image, *located, detached, keyslot, passphrases,
-                       opened.warnings);
+        OpenLuksVolume(content, image, *located, detached, keyslot,
+                       options.max_kdf_memory, passphrases, opened.warnings);
     luks_layer = {.device = &device,
                   .header = located->header,
                   .in_place = header_device == nullptr};

@@ -3,6 +3,7 @@
 
 #include <sys/stat.h>
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -38,6 +39,9 @@ struct OpenOptions {
   Encryption encryption = Encryption::kAuto;
   std::string snapshot;             // Name or id; empty for the active state.
   std::optional<unsigned> keyslot;  // Try only this one.
+  // Bytes of memory that deriving a key may take; luks::DefaultMaxKdfMemory()
+  // if empty.
+  std::optional<uint64_t> max_kdf_memory;
   bool allow_backing = true;        // May files that the image names be opened?
   // Where those may be: in these folders, or these very files; anywhere if
   // empty. A block device is opened only if it is one of these itself.

@@ -66,7 +66,8 @@ OpenedImage OpenUnallocated(const OpenOptions& options,
         options.image.native()));
   }
   if (options.encryption != Encryption::kNone) {
-    UnlockLayers(*layer, options.keyslot, passphrases);
+    UnlockLayers(*layer, options.keyslot, passphrases,
+                 options.max_kdf_memory);
   }
   opened.device = std::make_unique<qcow2::UnallocatedClusters>(
       std::move(layer->file.read_only), scan.counts, header.cluster_size(),

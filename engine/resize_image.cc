@@ -109,12 +109,16 @@ class GrowingImage {
   // Borrows `layer`.
   explicit GrowingImage(ImageLayer& layer) : layer_(layer) {}
 
-  void GrowTo(uint64_t size, std::optional<unsigned> keyslot,
+  // `options` say how to unlock it.
+  void GrowTo(uint64_t size, const OpenOptions& options,
               PassphraseSource& passphrases) {
     const bool is_encrypted =
         layer_.qcow2->crypt_method != qcow2::CryptMethod::kNone;
     const bool needs_data = NeedsData(size, is_encrypted);
-    if (needs_data) UnlockLayers(layer_, keyslot, passphrases);
+    if (needs_data) {
+      UnlockLayers(layer_, options.keyslot, passphrases,
+                   options.max_kdf_memory);
+    }
     // Its size matters, and with the key its content.
     if (layer_.backing) {
       backing_ = AssembleLayers(std::move(layer_.backing)).device;
@@ -204,7 +208,7 @@ SizeChange ResizeImage(const OpenOptions& options, const NewSize& size,
   if (!layer.qcow2) {
     ResizeRaw(layer, wanted);
   } else if (wanted > container) {
-    GrowingImage(layer).GrowTo(wanted, options.keyslot, passphrases);
+    GrowingImage(layer).GrowTo(wanted, options, passphrases);
   } else {
     qcow2::ShrinkDisk(*layer.file.writable, layer.data_file.writable.get(),
                       name, wanted);

@@ -30,7 +30,7 @@ class SignalsForwarded {
     for (const int signal_number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT}) {
       sigaddset(&signals, signal_number);
     }
-    sigprocmask(SIG_BLOCK, &signals, &old_mask_);
+    pthread_sigmask(SIG_BLOCK, &signals, &old_mask_);
     fd_ = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
   }
   SignalsForwarded(const SignalsForwarded&) = delete;
@@ -38,7 +38,7 @@ class SignalsForwarded {
   ~SignalsForwarded() {
     ForwardArrived();
     close(fd_);
-    sigprocmask(SIG_SETMASK, &old_mask_, nullptr);
+    pthread_sigmask(SIG_SETMASK, &old_mask_, nullptr);
   }
 
   // Readable when a signal has arrived.
@@ -81,10 +81,12 @@ int WaitForChild(pid_t child, int ready_fd) {
     if (errno != EINTR) ThrowIoError(errno, "waiting for the serving process");
   }
   if (WIFEXITED(status)) return WEXITSTATUS(status);
+  const char* const signal_name = sigdescr_np(WTERMSIG(status));
   throw Error(ExitCode::kFailure,
               fmt::format("nothing is mounted: the serving process was ended "
                           "by signal {} ({})",
-                          WTERMSIG(status), strsignal(WTERMSIG(status))));
+                          WTERMSIG(status),
+                          signal_name != nullptr ? signal_name : "unknown"));
 }
 
 // Does what it can: the mount is there, and stays even where a system is so odd

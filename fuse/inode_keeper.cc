@@ -30,9 +30,9 @@ InodeKeeper::InodeKeeper(MountAttendant& mount, MountpointKind root,
 
 void InodeKeeper::Start(std::function<void()> on_ready,
                         std::function<void(std::exception_ptr)> on_failure) {
-  thread_ =
-      std::jthread([this, on_ready = std::move(on_ready),
-                    on_failure = std::move(on_failure)](std::stop_token stop) {
+  thread_ = std::jthread(
+      [this, on_ready = std::move(on_ready),
+       on_failure = std::move(on_failure)](const std::stop_token& stop) {
         Run(stop, on_ready, on_failure);
       });
 }

@@ -31,7 +31,7 @@ uint64_t CellBytes(uint64_t size, uint64_t max_cells) {
 
 std::string Coloured(const BlockMap::Cell& cell, size_t count, bool colour) {
   const BlockLook& look = LookOf(cell.kind);
-  const std::string glyphs(count, look.glyph);
+  std::string glyphs(count, look.glyph);
   if (!colour || look.terminal_colour < 0) return glyphs;
   return cell.share >= 0.5
              ? fmt::format("\x1b[30;4{}m{}\x1b[0m", look.terminal_colour,

@@ -22,9 +22,9 @@ constexpr std::array<std::string_view, 3> kNamedFiles = {
 constexpr std::array<std::string_view, 1> kSharing = {"force-share"};
 constexpr std::array<std::string_view, 3> kForensic = {"forensic",
                                                        "evidence-hash", "log"};
-constexpr std::array<std::string_view, 6> kPassphrases = {
-    "key-file",      "key-file-offset", "key-file-size",
-    "passphrase-fd", "keyring",         "volume-key-file"};
+constexpr std::array<std::string_view, 7> kPassphrases = {
+    "key-file", "key-file-offset", "key-file-size", "passphrase-fd",
+    "keyring",  "volume-key-file", "max-kdf-memory"};
 
 void AddNamed(OpenArguments& arguments, std::span<const std::string_view> names,
               po::options_description& options) {

@@ -220,8 +220,10 @@ class KeyCommand {
   const std::string& name() const { return opened_.header.file_name; }
 
   luks::UnlockedVolume Unlock(std::optional<unsigned> keyslot) const {
-    return luks::UnlockVolume(editor_.located(), name(), keyslot,
-                              *arguments_.header.MakePassphraseSource());
+    return luks::UnlockVolume(
+        editor_.located(), name(), keyslot,
+        *arguments_.header.MakePassphraseSource(),
+        arguments_.header.ToOpenOptions("").max_kdf_memory);
   }
 
   crypto::SecretBytes NewPassphrase() const {

@@ -116,6 +116,7 @@ int PrintCompletions(const std::vector<std::string>& words) {
 
 [[noreturn]] void ThrowUnknownSubcommand(const std::string& word) {
   std::vector<std::string_view> names;
+  names.reserve(std::size(kSubcommands));
   for (const Subcommand& subcommand : kSubcommands) {
     names.push_back(subcommand.name);
   }

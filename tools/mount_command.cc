@@ -101,7 +101,8 @@ fuse::MountedDevice MakeMountedDevice(OpenedImage& image,
     mounted.snapshots = std::move(image.snapshots);
     return mounted;
   }
-  image.device.release();  // The same object, as a writable one.
+  static_cast<void>(
+      image.device.release());  // The same object, as a writable one.
   auto cached = std::make_unique<ClusterCache>(
       std::unique_ptr<WritableDevice>(image.writable),
       ClusterCache::Options{.mode = cache.mode == CacheMode::kWritethrough

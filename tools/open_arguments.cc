@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "engine/errors.h"
+#include "tools/byte_size.h"
 #include "tools/command_line.h"
 #include "tools/kernel_keyring.h"
 #include "tools/key_files.h"
@@ -54,6 +55,7 @@ ExpectedHeader ParseExpectedHeader(const ExpectedHeader& expected) {
 
 // What systemd's LoadCredential= or SetCredential= passes to a service.
 std::optional<std::string> CredentialFile() {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing here changes the environment
   const char* folder = std::getenv("CREDENTIALS_DIRECTORY");
   if (folder == nullptr) return std::nullopt;
   std::string path = fmt::format("{}/pellucid.passphrase", folder);
@@ -105,6 +107,10 @@ void OpenArguments::AddTo(po::options_description& options) {
        "refuse a LUKS header with another UUID")  //
       ("expect-header-sha256", text(&expected_header_.sha256, "HEX"),
        "refuse a --header file with another SHA-256")  //
+      ("max-kdf-memory", text(&max_kdf_memory_, "SIZE"),
+       "try no keyslot whose key derivation takes more memory, which is as "
+       "much "
+       "as the header says; default: what the machine has, at most 4G")  //
       ("no-backing", po::bool_switch(&no_backing_),
        "open no file that the image names: no backing or data file")  //
       ("allow-path", po::value(&allowed_paths_)->value_name("PATH"),
@@ -129,6 +135,9 @@ OpenOptions OpenArguments::ToOpenOptions() const {
     options.keyslot = ParseNumber("keyslot", keyslot_, 0, kGreatestKeyslot);
   }
   options.expected_header = ParseExpectedHeader(expected_header_);
+  if (!max_kdf_memory_.empty()) {
+    options.max_kdf_memory = ParseByteSize("max-kdf-memory", max_kdf_memory_);
+  }
   options.allow_backing = !no_backing_;
   options.allowed_paths.assign(allowed_paths_.begin(), allowed_paths_.end());
   options.force_share = force_share_;
@@ -139,14 +148,14 @@ bool OpenArguments::names_image_parts() const {
   for (const std::string* text :
        {&header_, &data_file_, &snapshot_, &expected_header_.uuid,
         &expected_header_.sha256, &passphrase_fd_, &volume_key_file_, &keyslot_,
-        &key_file_offset_, &key_file_size_}) {
+        &max_kdf_memory_, &key_file_offset_, &key_file_size_}) {
     if (!text->empty()) return true;
   }
   for (const std::string* choice : {&format_, &header_format_, &encryption_}) {
     if (*choice != "auto") return true;
   }
   return !key_files_.empty() || !backing_key_files_.empty() ||
-         !keyring_.empty() || no_backing_;
+         !keyring_.empty() || no_backing_ || !allowed_paths_.empty();
 }
 
 bool OpenArguments::reads_standard_input() const {

@@ -64,6 +64,7 @@ class OpenArguments {
   std::string volume_key_file_;
   std::string keyslot_;
   ExpectedHeader expected_header_;
+  std::string max_kdf_memory_;
   bool no_backing_ = false;
   std::vector<std::string> allowed_paths_;
   bool force_share_ = false;

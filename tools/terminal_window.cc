@@ -13,6 +13,7 @@ namespace {
 constexpr unsigned kDefaultColumns = 80;
 
 std::string_view Environment(const char* name) {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing here changes the environment
   const char* value = std::getenv(name);
   return value == nullptr ? "" : value;
 }

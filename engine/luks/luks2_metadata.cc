@@ -93,7 +93,7 @@ class Node {
   }
 
   std::string Hash() const {
-    const std::string name = Text();
+    std::string name = Text();
     try {
       crypto::DigestSize(name);
     } catch (const crypto::UnsupportedAlgorithm& e) {

@@ -1,6 +1,7 @@
 #include "engine/luks/unlock.h"
 
 #include <fmt/format.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +18,7 @@
 
 #include "crypto/hash.h"
 #include "engine/errors.h"
+#include "engine/luks/kdf_cost.h"
 #include "engine/luks/key_material.h"
 
 namespace pellucid::luks {
@@ -83,13 +85,13 @@ bool IsNoDearer(const Kdf& slot, const Kdf& first) {
 }
 
 // How many of the first `slots` can be tried at once without getting into each
-// other's way: there are cores for them, and half the free memory, and none
-// takes longer than the first. At least 1.
-size_t AtOnce(std::span<const Candidate> slots) {
+// other's way: there are cores for them, half the free memory and no more than
+// `max_kib` of it, and none takes longer than the first. At least 1.
+size_t AtOnce(std::span<const Candidate> slots, uint64_t max_kib) {
   const uint64_t free_kib = static_cast<uint64_t>(sysconf(_SC_AVPHYS_PAGES)) *
                             static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) / 1024;
   unsigned cores = std::thread::hardware_concurrency();
-  uint64_t memory_kib = free_kib / 2;
+  uint64_t memory_kib = std::min(free_kib / 2, max_kib);
   size_t count = 0;
   for (const Candidate& candidate : slots) {
     const unsigned threads = ThreadsOf(*candidate.slot);
@@ -102,6 +104,24 @@ size_t AtOnce(std::span<const Candidate> slots) {
     ++count;
   }
   return std::max<size_t>(count, 1);
+}
+
+std::string MemoryText(uint64_t kib) {
+  return kib % 1024 == 0 ? fmt::format("{}M", kib / 1024)
+                         : fmt::format("{}K", kib);
+}
+
+// That `slot` takes more memory than `max_kib`.
+IoError TooDear(const std::string& layer, const Keyslot& slot,
+                uint64_t max_kib) {
+  return IoError(
+      ENOMEM,
+      fmt::format("{}: keyslot {} was not tried: its key derivation ({}) takes "
+                  "{} of memory, above the {} that is allowed; if you trust "
+                  "this header, say --max-kdf-memory {}",
+                  layer, slot.id, slot.kdf.type,
+                  MemoryText(slot.kdf.memory_kib), MemoryText(max_kib),
+                  MemoryText(slot.kdf.memory_kib)));
 }
 
 // Slots that could not be tried.
@@ -120,6 +140,7 @@ struct UntriedSlots {
 std::optional<UnlockedVolume> TrySlots(const LocatedHeader& located,
                                        std::span<const Candidate> slots,
                                        const SecretBytes& passphrase,
+                                       uint64_t max_kib,
                                        UntriedSlots& untried) {
   const auto attempt = [&](const Candidate& candidate) {
     std::optional<UnlockedVolume> volume;
@@ -138,7 +159,7 @@ std::optional<UnlockedVolume> TrySlots(const LocatedHeader& located,
     return volume;
   };
   while (!slots.empty()) {
-    const size_t count = AtOnce(slots);
+    const size_t count = AtOnce(slots, max_kib);
     std::vector<std::future<std::optional<UnlockedVolume>>> attempts;
     for (const Candidate& candidate : slots.subspan(1, count - 1)) {
       attempts.push_back(std::async(std::launch::async, attempt, candidate));
@@ -156,10 +177,19 @@ std::optional<UnlockedVolume> TrySlots(const LocatedHeader& located,
 
 }  // namespace
 
+uint64_t DefaultMaxKdfMemory() {
+  constexpr uint64_t kMost = uint64_t{kMaxArgon2KiB} * 1024;
+  struct sysinfo machine = {};
+  if (sysinfo(&machine) != 0) return kMost;
+  const uint64_t units = machine.totalram + machine.totalswap;
+  return std::min(kMost, units * machine.mem_unit);
+}
+
 UnlockedVolume UnlockVolume(const LocatedHeader& located,
                             const std::string& layer,
                             std::optional<unsigned> keyslot,
-                            PassphraseSource& passphrases) {
+                            PassphraseSource& passphrases,
+                            std::optional<uint64_t> max_kdf_memory) {
   if (std::optional<SecretBytes> key = passphrases.GetVolumeKey(layer)) {
     const Digest* digest = VolumeDigest(located.header);
     if (digest == nullptr || !Confirms(*digest, *key)) {
@@ -169,14 +199,23 @@ UnlockedVolume UnlockVolume(const LocatedHeader& located,
     }
     return {.key = std::move(*key), .keyslot = std::nullopt};
   }
-  const std::vector<Candidate> slots = SlotsToTry(located, keyslot);
+  const uint64_t max_kib =
+      max_kdf_memory.value_or(DefaultMaxKdfMemory()) / 1024;
+  std::vector<Candidate> slots = SlotsToTry(located, keyslot);
+  const auto dear = std::stable_partition(
+      slots.begin(), slots.end(), [&](const Candidate& candidate) {
+        return candidate.slot->kdf.memory_kib <= max_kib;
+      });
+  const Keyslot* const too_dear = dear == slots.end() ? nullptr : dear->slot;
+  slots.erase(dear, slots.end());
+  if (slots.empty()) throw TooDear(layer, *too_dear, max_kib);
   UntriedSlots untried;
   for (unsigned attempt = 0;; ++attempt) {
     const std::optional<SecretBytes> passphrase =
         passphrases.Get(layer, attempt);
     if (!passphrase) break;
     std::optional<UnlockedVolume> volume =
-        TrySlots(located, slots, *passphrase, untried);
+        TrySlots(located, slots, *passphrase, max_kib, untried);
     // No passphrase would help.
     if (untried.unreadable.size() == slots.size()) break;
     if (!volume) continue;
@@ -185,6 +224,7 @@ UnlockedVolume UnlockVolume(const LocatedHeader& located,
   }
   // What could not be tried may be what the passphrase is for.
   if (untried.read_error) std::rethrow_exception(untried.read_error);
+  if (too_dear != nullptr) throw TooDear(layer, *too_dear, max_kib);
   if (const Keyslot* slot = untried.too_large) {
     throw IoError(
         ENOMEM,
@@ -202,8 +242,9 @@ UnlockedVolume UnlockVolume(const LocatedHeader& located,
 
 SecretBytes Unlock(const LocatedHeader& located, const std::string& layer,
                    std::optional<unsigned> keyslot,
-                   PassphraseSource& passphrases) {
-  return UnlockVolume(located, layer, keyslot, passphrases).key;
+                   PassphraseSource& passphrases,
+                   std::optional<uint64_t> max_kdf_memory) {
+  return UnlockVolume(located, layer, keyslot, passphrases, max_kdf_memory).key;
 }
 
 }  // namespace pellucid::luks

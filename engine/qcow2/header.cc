@@ -18,6 +18,7 @@ namespace {
 constexpr uint64_t kKnownIncompatible =
     kDirty | kCorrupt | kExternalDataFile | kCompressionType | kExtendedL2;
 constexpr uint32_t kMaxSnapshots = 65536;
+constexpr uint64_t kMaxCryptoHeaderBytes = 64 << 20;
 
 std::string Describe(const Field& field) {
   return fmt::format("header field {} (byte {})", field.name, field.byte);
@@ -216,6 +217,12 @@ class HeaderParser {
       throw CorruptImage(fmt::format(
           "{}: {} bytes (byte {}) at offset {:#x} end behind the {}-byte file",
           where, pointer.length, at + 16, pointer.offset, file_size_));
+    }
+    if (pointer.length > kMaxCryptoHeaderBytes) {
+      throw CorruptImage(fmt::format(
+          "{}: length {} (byte {}) is above {} MiB; eight keyslots "
+          "for the longest keys take 16",
+          where, pointer.length, at + 16, kMaxCryptoHeaderBytes >> 20));
     }
     header_.crypto_header = pointer;
   }

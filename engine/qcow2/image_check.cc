@@ -117,14 +117,15 @@ ImageCheck CheckImage(BlockDevice& file, const std::string& file_name,
         const bool is_leak = difference.is_leak();
         if (is_leak && offset >= file.size() && difference.counted == 0) return;
         (is_leak ? leaks : refcounts)
-            .Add(is_leak ? FindingKind::kLeak : FindingKind::kRefcount, offset,
-                 [&] {
-                   return fmt::format(
-                       "{}: the cluster at {:#x} has the refcount {} but is "
-                       "referred to {} times",
-                       file_name, offset, difference.stored,
-                       difference.counted);
-                 });
+            .Add(
+                is_leak ? FindingKind::kLeak : FindingKind::kRefcount, offset,
+                [&] {
+                  return fmt::format(
+                      "{}: the cluster at {:#x} has the refcount {} but is "
+                      "referred to {} times",
+                      file_name, offset, difference.stored, difference.counted);
+                },
+                difference.clusters);
       },
       parts.comparison());
   const Findings flags = CheckCopiedFlags(

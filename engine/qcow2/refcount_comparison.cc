@@ -48,9 +48,7 @@ class Comparer {
         watch_(watch),
         file_clusters_(file.size() / header.cluster_size() +
                        (file.size() % header.cluster_size() != 0)),
-        block_entries_((header.cluster_size() * 8) >> header.refcount_order) {
-    result_.stored_once.resize(counts.size());
-  }
+        block_entries_((header.cluster_size() * 8) >> header.refcount_order) {}
 
   RefcountComparison Compare() && {
     const uint64_t table = header_.refcount_table_offset;
@@ -73,6 +71,19 @@ class Comparer {
   }
 
  private:
+  // A refcount block that has been read: which of its refcounts are not 0.
+  struct Block {
+    uint64_t stored = 0;
+    uint64_t first = 0;
+    uint64_t last = 0;
+
+    void Add(uint64_t index, uint64_t refcount) {
+      if (refcount == 0) return;
+      if (stored++ == 0) first = index;
+      last = index;
+    }
+  };
+
   void CompareBlock(uint64_t first, uint64_t block) {
     if (block == 0 || block >= file_.size()) {
       return CompareUnstored(first, block_entries_);
@@ -81,6 +92,12 @@ class Comparer {
       SkipUnreadable(first);
       return;
     }
+    if (IsHole(block)) return CompareUnstored(first, block_entries_);
+    const auto known = blocks_.find(block);
+    if (known != blocks_.end() && IsUncounted(first)) {
+      return CompareUncounted(first, known->second);
+    }
+    Block seen;
     std::array<std::byte, 4096> buffer;
     const uint64_t piece_bytes =
         std::min<uint64_t>(buffer.size(), header_.cluster_size());
@@ -89,9 +106,46 @@ class Comparer {
     for (uint64_t at = 0; at < header_.cluster_size(); at += piece_bytes) {
       ReadZeroPadded(file_, block + at, piece);
       for (uint64_t i = 0; i < piece_entries; ++i) {
-        CompareCluster(first + i, RefcountAt(piece, i, header_.refcount_order));
+        const uint64_t stored = RefcountAt(piece, i, header_.refcount_order);
+        seen.Add(at / piece_bytes * piece_entries + i, stored);
+        CompareCluster(first + i, stored);
       }
       first += piece_entries;
+    }
+    blocks_.emplace(block, seen);
+  }
+
+  bool IsHole(uint64_t block) {
+    if (file_.size() - block < header_.cluster_size()) return false;
+    const Extent extent = file_.ExtentAt(block, header_.cluster_size());
+    return extent.is_hole && extent.length == header_.cluster_size();
+  }
+
+  // Is none of the clusters counted that a block is about, `first` the first of
+  // them, and are they all in the file or all behind it?
+  bool IsUncounted(uint64_t first) const {
+    const uint64_t end = first + block_entries_;
+    if (first < file_clusters_ && end > file_clusters_) return false;
+    bool is_uncounted = true;
+    counts_.ForEachCounted(first, end, [&](uint64_t) { is_uncounted = false; });
+    return is_uncounted;
+  }
+
+  // What CompareCluster() would do for each cluster from `first` on, of which
+  // none is counted. A hostile table can name one block for a million parts.
+  void CompareUncounted(uint64_t first, const Block& block) {
+    if (block.stored == 0) return;
+    if (first >= file_clusters_) {
+      result_.leaks_behind_end += block.stored;
+    } else {
+      result_.leaks += block.stored;
+      result_.used_end = first + block.last + 1;
+    }
+    if (each_ && first + block.first < ClusterCounts::kMaxClusters) {
+      each_({.cluster = first + block.first,
+             .stored = 1,
+             .counted = 0,
+             .clusters = block.stored});
     }
   }
 
@@ -100,23 +154,21 @@ class Comparer {
     const uint64_t end =
         first + std::min(block_entries_, counts_.size() - first);
     result_.unreadable += end - first;
-    for (uint64_t cluster = first; cluster < end; ++cluster) {
-      if (counts_[cluster] != 0) result_.used_end = cluster + 1;
-    }
+    counts_.ForEachCounted(
+        first, end, [&](uint64_t cluster) { result_.used_end = cluster + 1; });
   }
 
   void CompareUnstored(uint64_t first, uint64_t clusters) {
     if (first >= counts_.size()) return;
     const uint64_t end = first + std::min(clusters, counts_.size() - first);
-    for (uint64_t cluster = first; cluster < end; ++cluster) {
-      CompareCluster(cluster, 0);
-    }
+    counts_.ForEachCounted(
+        first, end, [&](uint64_t cluster) { CompareCluster(cluster, 0); });
   }
 
   void CompareCluster(uint64_t cluster, uint64_t stored) {
     const uint32_t counted = counts_[cluster];
     if (stored == 1 && cluster < counts_.size()) {
-      result_.stored_once[cluster] = true;
+      result_.stored_once.Add(cluster);
     }
     const bool in_file = cluster < file_clusters_ || counted != 0;
     if (in_file && (stored != 0 || counted != 0)) {
@@ -130,7 +182,7 @@ class Comparer {
     } else {
       ++result_.leaks_behind_end;
     }
-    if (each_) {
+    if (each_ && cluster < ClusterCounts::kMaxClusters) {
       each_({.cluster = cluster, .stored = stored, .counted = counted});
     }
   }
@@ -142,6 +194,7 @@ class Comparer {
   const WorkWatch& watch_;
   const uint64_t file_clusters_;
   const uint64_t block_entries_;
+  std::unordered_map<uint64_t, Block> blocks_;  // By offset.
   RefcountComparison result_;
 };
 
@@ -169,25 +222,26 @@ void ForEachWrongCopiedFlag(
   };
   // Each table once, however many L1 entries share it.
   std::unordered_map<uint64_t, uint64_t> l2_tables;
-  ForEachPiece(file, header.l1_table_offset,
-               header.l1_table_offset + uint64_t{8} * header.l1_size,
-               [&](uint64_t byte, std::span<const uint64_t> words) {
-                 for (const uint64_t word : words) {
-                   const uint64_t table = word & kOffsetMask;
-                   if (table != 0) {
-                     check(/*is_in_l1=*/true, byte, word, is_once_at(table), 1);
-                     const bool readable = table % header.cluster_size() == 0 &&
-                                           table < file.size();
-                     if (readable) ++l2_tables[table];
-                   }
-                   byte += 8;
-                 }
-               });
+  ForEachStoredPiece(
+      file, header.l1_table_offset,
+      header.l1_table_offset + uint64_t{8} * header.l1_size,
+      [&](uint64_t byte, std::span<const uint64_t> words) {
+        for (const uint64_t word : words) {
+          const uint64_t table = word & kOffsetMask;
+          if (table != 0) {
+            check(/*is_in_l1=*/true, byte, word, is_once_at(table), 1);
+            const bool readable =
+                table % header.cluster_size() == 0 && table < file.size();
+            if (readable) ++l2_tables[table];
+          }
+          byte += 8;
+        }
+      });
   const size_t step = header.l2_entry_size() / 8;
   const bool external = header.has(kExternalDataFile);
   uint64_t done = 0;
   for (const auto& [table, times] : l2_tables) {
-    ForEachPiece(
+    ForEachStoredPiece(
         file, table, table + header.cluster_size(),
         [&, times = times](uint64_t byte, std::span<const uint64_t> words) {
           for (size_t i = 0; i < words.size(); i += step) {
@@ -204,15 +258,11 @@ void ForEachWrongCopiedFlag(
 }
 
 Findings CheckCopiedFlags(BlockDevice& file, const std::string& file_name,
-                          const Header& header,
-                          const std::vector<bool>& stored_once,
+                          const Header& header, const ClusterSet& stored_once,
                           const WorkWatch& watch) {
   Findings findings;
   ForEachWrongCopiedFlag(
-      file, header,
-      [&](uint64_t cluster) {
-        return cluster < stored_once.size() && stored_once[cluster];
-      },
+      file, header, [&](uint64_t cluster) { return stored_once.Has(cluster); },
       [&](const WrongCopiedFlag& wrong) {
         const bool is_set = (wrong.entry & kCopied) != 0;
         findings.Add(

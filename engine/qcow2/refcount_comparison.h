@@ -4,11 +4,11 @@
 #include <cstdint>
 #include <functional>
 #include <string>
-#include <vector>
 
 #include "engine/block_device.h"
 #include "engine/findings.h"
 #include "engine/qcow2/cluster_counts.h"
+#include "engine/qcow2/cluster_set.h"
 #include "engine/qcow2/header.h"
 #include "engine/work_watch.h"
 
@@ -19,6 +19,9 @@ struct RefcountDifference {
   uint64_t cluster = 0;  // Host offset / cluster size.
   uint64_t stored = 0;
   uint32_t counted = 0;
+  // Above 1, it stands for so many leaks, of which it is the first: a refcount
+  // block that is said to count more than one part of the file.
+  uint64_t clusters = 1;
 
   // The cluster is wasted; otherwise it can be given away while it is in use.
   bool is_leak() const { return stored > counted; }
@@ -36,13 +39,13 @@ struct RefcountComparison {
   uint64_t used_end = 0;
 
   // Cluster by cluster, as far as they were counted: whether 1 is stored.
-  std::vector<bool> stored_once;
+  ClusterSet stored_once;
 };
 
 // Compares the stored refcounts, of any width, with what a scan counted, and
 // calls `each`, if there is one, for every difference in ascending order; those
-// behind the end too. `watch` counts entries of the refcount table. Memory: a
-// bit for each cluster.
+// behind the end too, but not behind ClusterCounts::kMaxClusters. `watch`
+// counts entries of the refcount table. Memory: a bit for each cluster.
 //
 // Repair is to collect the differences and then to store each `counted`: a new
 // refcount block that this takes changes counts by itself. Throws IoError.
@@ -73,8 +76,7 @@ void ForEachWrongCopiedFlag(
 // 63) disagrees with a stored refcount of 1. A flag that is set wrongly lets a
 // write change a snapshot. `watch` counts L2 tables. Throws IoError.
 Findings CheckCopiedFlags(BlockDevice& file, const std::string& file_name,
-                          const Header& header,
-                          const std::vector<bool>& stored_once,
+                          const Header& header, const ClusterSet& stored_once,
                           const WorkWatch& watch = {});
 
 }  // namespace pellucid::qcow2

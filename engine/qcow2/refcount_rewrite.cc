@@ -14,21 +14,6 @@
 #include "engine/qcow2/table_words.h"
 
 namespace pellucid::qcow2 {
-namespace {
-
-void SetBit(std::vector<bool>& bits, uint64_t index, bool value) {
-  if (index >= bits.size()) {
-    if (!value) return;
-    bits.resize(index + 1);
-  }
-  bits[index] = value;
-}
-
-bool HasBit(const std::vector<bool>& bits, uint64_t index) {
-  return index < bits.size() && bits[index];
-}
-
-}  // namespace
 
 void RefcountRewrite::Write() {
   ReadPresent();
@@ -42,7 +27,7 @@ void RefcountRewrite::ReadPresent() {
   const uint64_t begin = parts_.header.refcount_table_offset;
   const uint64_t bytes = parts_.header.refcount_table_clusters * cluster_size();
   for (uint64_t at = 0; at < bytes && !parts_.rebuilds; at += cluster_size()) {
-    SetBit(dropped_, (begin + at) / cluster_size(), true);
+    dropped_.Add((begin + at) / cluster_size());
   }
   ForEachPiece(parts_.file, begin, begin + bytes,
                [&](uint64_t, std::span<const uint64_t> words) {
@@ -50,7 +35,7 @@ void RefcountRewrite::ReadPresent() {
                    const uint64_t block = word & ~kRefcountTableReserved;
                    present_blocks_.push_back(block);
                    if (block != 0 && !parts_.rebuilds) {
-                     SetBit(dropped_, block / cluster_size(), true);
+                     dropped_.Add(block / cluster_size());
                    }
                  }
                });
@@ -64,13 +49,12 @@ void RefcountRewrite::FindBlocks() {
       NeedBlockOf(number * block_entries());
     }
   }
-  for (uint64_t cluster = 0; cluster < parts_.after.size(); ++cluster) {
-    if (parts_.after[cluster] != 0 && !HasBit(dropped_, cluster)) {
-      NeedBlockOf(cluster);
-      // To the start of the next block.
-      cluster += block_entries() - cluster % block_entries() - 1;
-    }
-  }
+  uint64_t needed = UINT64_MAX;  // The block that was noted last.
+  parts_.after.ForEachCounted(0, parts_.after.size(), [&](uint64_t cluster) {
+    if (cluster / block_entries() == needed || dropped_.Has(cluster)) return;
+    NeedBlockOf(cluster);
+    needed = cluster / block_entries();
+  });
 }
 
 void RefcountRewrite::NeedBlockOf(uint64_t cluster) {
@@ -87,7 +71,7 @@ void RefcountRewrite::Place() {
       unplaced_.pop_back();
       const uint64_t cluster = parts_.spare.Take(1);
       blocks_[number] = cluster;
-      SetBit(added_, cluster, true);
+      added_.Add(cluster);
       NeedBlockOf(cluster);
     }
     const uint64_t entries = blocks_.rbegin()->first + 1;
@@ -107,12 +91,12 @@ void RefcountRewrite::PlaceTable(uint64_t clusters) {
                             kMaxRefcountTableBytes >> 20));
   }
   for (uint64_t i = 0; i < table_.count; ++i) {
-    SetBit(added_, table_.first + i, false);
+    added_.Remove(table_.first + i);
   }
   if (table_.count != 0) parts_.spare.GiveBack(table_.first, table_.count);
   table_ = {.first = parts_.spare.Take(clusters), .count = clusters};
   for (uint64_t i = 0; i < clusters; ++i) {
-    SetBit(added_, table_.first + i, true);
+    added_.Add(table_.first + i);
     NeedBlockOf(table_.first + i);
   }
 }
@@ -121,8 +105,8 @@ uint64_t RefcountRewrite::NewCount(uint64_t cluster, uint64_t stored) const {
   const uint64_t leaked = parts_.rebuilds || parts_.header.has(kDirty)
                               ? 0
                               : stored - parts_.before[cluster];
-  return leaked + parts_.after[cluster] - (HasBit(dropped_, cluster) ? 1 : 0) +
-         (HasBit(added_, cluster) ? 1 : 0);
+  return leaked + parts_.after[cluster] - (dropped_.Has(cluster) ? 1 : 0) +
+         (added_.Has(cluster) ? 1 : 0);
 }
 
 void RefcountRewrite::WriteBlock(uint64_t number, uint64_t cluster) {

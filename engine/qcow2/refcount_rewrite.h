@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/qcow2/cluster_counts.h"
+#include "engine/qcow2/cluster_set.h"
 #include "engine/qcow2/header.h"
 #include "engine/qcow2/spare_clusters.h"
 #include "engine/writable_device.h"
@@ -71,8 +72,8 @@ class RefcountRewrite {
 
   const Parts parts_;
   std::vector<uint64_t> present_blocks_;  // Offsets, by number.
-  std::vector<bool> dropped_;             // Clusters of the present refcounts.
-  std::vector<bool> added_;               // Clusters of the new ones.
+  ClusterSet dropped_;                    // Clusters of the present refcounts.
+  ClusterSet added_;                      // Clusters of the new ones.
   std::map<uint64_t, uint64_t> blocks_;   // Clusters by number; 0: no place.
   std::vector<uint64_t> unplaced_;        // Numbers.
   Clusters table_;

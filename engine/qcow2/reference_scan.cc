@@ -19,6 +19,9 @@ namespace pellucid::qcow2 {
 namespace {
 
 constexpr uint64_t kMaxBitmapTableEntries = 0x800'0000;
+// Of all L1 tables together, and of all bitmap tables: what is larger is a
+// sparse file that only says so.
+constexpr uint64_t kMaxTableBytes = 1 << 30;
 
 class Scanner {
  public:
@@ -129,6 +132,7 @@ class Scanner {
                        snapshot.entry_offset, snapshot.info.id);
                  });
     }
+    CheckTotal(l1_entries_, "L1");
     // Whole clusters for the references to the tables, entries for theirs.
     l1_clusters_.ForEach([&](uint64_t begin, uint64_t end, uint64_t times) {
       AddBytes(begin * cluster_size_, begin * cluster_size_,
@@ -136,13 +140,13 @@ class Scanner {
                [&] { return std::string("an L1 table"); });
     });
     l1_entries_.ForEach([&](uint64_t begin, uint64_t end, uint64_t times) {
-      ForEachPiece(file_, begin, end,
-                   [&](uint64_t byte, std::span<const uint64_t> words) {
-                     for (const uint64_t word : words) {
-                       if (word != 0) AddL1Entry(byte, word, times);
-                       byte += 8;
-                     }
-                   });
+      ForEachStoredPiece(file_, begin, end,
+                         [&](uint64_t byte, std::span<const uint64_t> words) {
+                           for (const uint64_t word : words) {
+                             if (word != 0) AddL1Entry(byte, word, times);
+                             byte += 8;
+                           }
+                         });
     });
   }
 
@@ -171,6 +175,17 @@ class Scanner {
     if (end > file_size_) HazardCutOff(at, place, offset);
     l1_clusters_.Add(offset / cluster_size_, RoundedUp(end) / cluster_size_);
     l1_entries_.Add(offset, std::min(end, file_size_ / 8 * 8));
+  }
+
+  void CheckTotal(TableRanges& tables, const char* what) const {
+    uint64_t total = 0;
+    tables.ForEach(
+        [&](uint64_t begin, uint64_t end, uint64_t) { total += end - begin; });
+    if (total <= kMaxTableBytes) return;
+    throw Unsupported(fmt::format(
+        "{}: has {} MiB of {} tables, above the {} MiB that are supported for "
+        "a look at all references",
+        file_name_, total >> 20, what, kMaxTableBytes >> 20));
   }
 
   void AddL1Entry(uint64_t byte, uint64_t word, uint64_t times) {
@@ -217,8 +232,8 @@ class Scanner {
     l2_uses_ = uses;
     next_contiguous_ = 0;
     const bool extended = header_.has(kExtendedL2);
-    ForEachPiece(
-        file_, table, std::min(table + cluster_size_, file_size_),
+    ForEachStoredPiece(
+        file_, table, table + cluster_size_,
         [&](uint64_t byte, std::span<const uint64_t> words) {
           for (; !words.empty(); words = words.subspan(extended ? 2 : 1)) {
             const uint64_t bitmap = extended && words.size() > 1 ? words[1] : 0;
@@ -368,19 +383,20 @@ class Scanner {
       metadata_.Add(offset / cluster_size_, end);
       entries.Add(offset, offset + length);
     }
+    CheckTotal(entries, "bitmap");
     clusters.ForEach([&](uint64_t begin, uint64_t end, uint64_t times) {
       AddBytes(begin * cluster_size_, begin * cluster_size_,
                (end - begin) * cluster_size_, times,
                [] { return std::string("a bitmap table"); });
     });
     entries.ForEach([&](uint64_t begin, uint64_t end, uint64_t times) {
-      ForEachPiece(file_, begin, end,
-                   [&](uint64_t byte, std::span<const uint64_t> words) {
-                     for (const uint64_t word : words) {
-                       if (word > 1) AddBitmapCluster(byte, word, times);
-                       byte += 8;
-                     }
-                   });
+      ForEachStoredPiece(file_, begin, end,
+                         [&](uint64_t byte, std::span<const uint64_t> words) {
+                           for (const uint64_t word : words) {
+                             if (word > 1) AddBitmapCluster(byte, word, times);
+                             byte += 8;
+                           }
+                         });
     });
   }
 
@@ -401,13 +417,14 @@ class Scanner {
     const uint64_t begin = header_.refcount_table_offset;
     const uint64_t length = header_.refcount_table_clusters * cluster_size_;
     AddMetadata(kRefcountTableOffset.byte, begin, length, "the refcount table");
-    ForEachPiece(file_, begin, std::min(begin + length, file_size_ / 8 * 8),
-                 [&](uint64_t byte, std::span<const uint64_t> words) {
-                   for (const uint64_t word : words) {
-                     if (word != 0) AddRefcountBlock(byte, word);
-                     byte += 8;
-                   }
-                 });
+    ForEachStoredPiece(file_, begin,
+                       std::min(begin + length, file_size_ / 8 * 8),
+                       [&](uint64_t byte, std::span<const uint64_t> words) {
+                         for (const uint64_t word : words) {
+                           if (word != 0) AddRefcountBlock(byte, word);
+                           byte += 8;
+                         }
+                       });
   }
 
   void AddRefcountBlock(uint64_t byte, uint64_t word) {

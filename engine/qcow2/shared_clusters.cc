@@ -43,7 +43,7 @@ SharedClusters::SharedClusters(BlockDevice& file, const Header& header,
   std::unordered_set<uint64_t> tables;
   OtherL1Tables(file, header, snapshots, shown)
       .ForEach([&](uint64_t begin, uint64_t end, uint64_t) {
-        ForEachPiece(
+        ForEachStoredPiece(
             file, begin, end, [&](uint64_t, std::span<const uint64_t> words) {
               for (const uint64_t word : words) {
                 const uint64_t table = word & kOffsetMask;
@@ -61,16 +61,17 @@ SharedClusters::SharedClusters(BlockDevice& file, const Header& header,
 void SharedClusters::AddTable(BlockDevice& file, const Header& header,
                               uint64_t table) {
   const size_t step = header.has(kExtendedL2) ? 2 : 1;
-  ForEachPiece(file, table, table + cluster_size_,
-               [&](uint64_t, std::span<const uint64_t> words) {
-                 for (size_t i = 0; i < words.size(); i += step) {
-                   if ((words[i] & kCompressed) != 0) {
-                     places_.push_back(CompressedOffset(header.cluster_bits, words[i]));
-                   } else if (HasCluster(header, words[i])) {
-                     places_.push_back(words[i] & kOffsetMask);
-                   }
-                 }
-               });
+  ForEachStoredPiece(
+      file, table, table + cluster_size_,
+      [&](uint64_t, std::span<const uint64_t> words) {
+        for (size_t i = 0; i < words.size(); i += step) {
+          if ((words[i] & kCompressed) != 0) {
+            places_.push_back(CompressedOffset(header.cluster_bits, words[i]));
+          } else if (HasCluster(header, words[i])) {
+            places_.push_back(words[i] & kOffsetMask);
+          }
+        }
+      });
   if (places_.size() < compact_at_) return;
   Compact();
   compact_at_ = std::max(kFirstCompaction, 2 * places_.size());

@@ -122,7 +122,7 @@ std::string CreateSnapshot(ResizableDevice& file, const std::string& file_name,
   CheckName(image, snapshot.name);
   NextTables next = image.Present();
   const Header& header = next.header;
-  const std::string id = NewId(image, snapshot.name);
+  std::string id = NewId(image, snapshot.name);
   next.records.push_back(MakeRecord(snapshot, id, header.size));
   CheckTableSize(next, file_name);
   // Without what is behind the disk's end: QEMU keeps the state of machines

@@ -2,7 +2,8 @@
 #define PELLUCID_ENGINE_QCOW2_SPARE_CLUSTERS_H_
 
 #include <cstdint>
-#include <vector>
+
+#include "engine/qcow2/cluster_set.h"
 
 namespace pellucid::qcow2 {
 
@@ -19,15 +20,8 @@ class SpareClusters {
   // Gives back what Take() gave.
   void GiveBack(uint64_t first, uint64_t count);
 
-  // No cluster from here on is in use.
-  uint64_t end() const { return used_.size(); }
-
  private:
-  bool IsUsed(uint64_t cluster) const {
-    return cluster < used_.size() && used_[cluster];
-  }
-
-  std::vector<bool> used_;
+  ClusterSet used_;
   uint64_t lowest_ = 0;  // No cluster in front of it is free.
 };
 

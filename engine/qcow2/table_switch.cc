@@ -43,9 +43,9 @@ TableSwitch::TableSwitch(ResizableDevice& file, std::string file_name,
 }
 
 void TableSwitch::CheckIsSound() {
-  for (uint64_t i = 0; i < before_.counts.size(); ++i) {
-    if (before_.counts[i] != 0) spare_.MarkUsed(i);
-  }
+  before_.counts.ForEachCounted(
+      0, before_.counts.size(),
+      [&](uint64_t cluster) { spare_.MarkUsed(cluster); });
   if (rebuilds_refcounts_) return CheckReferences();
   uint64_t too_low = 0;
   Findings flags;
@@ -89,15 +89,13 @@ void TableSwitch::CheckIsSound() {
 void TableSwitch::MarkLeaked(uint64_t cluster) {
   spare_.MarkUsed(cluster);
   if (before_.counts[cluster] == 0) return;
-  if (cluster >= leaked_.size()) leaked_.resize(cluster + 1);
-  leaked_[cluster] = true;
+  leaked_.Add(cluster);
 }
 
 bool TableSwitch::IsOwn(uint64_t offset,
                         const ReferenceScan& references) const {
   const uint64_t cluster = offset / cluster_size_;
-  return references.counts[cluster] == 1 &&
-         !(cluster < leaked_.size() && leaked_[cluster]);
+  return references.counts[cluster] == 1 && !leaked_.Has(cluster);
 }
 
 // Whoever cannot say what an entry refers to does not know what is free.
@@ -248,6 +246,9 @@ std::vector<uint64_t> TableSwitch::MakeL1(const NextTables& next,
 uint64_t TableSwitch::AdaptL2(uint64_t table, uint64_t index,
                               const NextTables& next,
                               const ReferenceScan& references) {
+  // Has no entries: a hostile file can have terabytes of such tables.
+  const Extent extent = file_.ExtentAt(table, cluster_size_);
+  if (extent.is_hole && extent.length == cluster_size_) return table;
   std::vector<std::byte> content(cluster_size_);
   file_.Read(table, content);
   const std::span bytes(content);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/qcow2/cluster_set.h"
 #include "engine/qcow2/header.h"
 #include "engine/qcow2/reference_scan.h"
 #include "engine/qcow2/snapshots.h"
@@ -110,7 +111,7 @@ class TableSwitch {
   bool is_sound_ = true;
   ReferenceScan before_;
   SpareClusters spare_;
-  std::vector<bool> leaked_;  // Clusters in use that are counted too often.
+  ClusterSet leaked_;  // Clusters in use that are counted too often.
 };
 
 }  // namespace pellucid::qcow2

@@ -31,6 +31,27 @@ void ForEachPiece(BlockDevice& file, uint64_t begin, uint64_t end,
   }
 }
 
+// The same, but passes over holes of the file, of which a sparse one can have
+// terabytes: for whoever does nothing about entries that are 0.
+template <typename Each>
+void ForEachStoredPiece(BlockDevice& file, uint64_t begin, uint64_t end,
+                        Each&& each) {
+  constexpr uint64_t kStep = 4096;
+  end = std::min(end, file.size());
+  while (begin < end) {
+    const Extent extent = file.ExtentAt(begin, end - begin);
+    if (extent.is_hole && extent.length >= kStep) {
+      begin += extent.length / kStep * kStep;
+      continue;
+    }
+    const uint64_t steps =
+        extent.is_hole ? 1 : (extent.length + kStep - 1) / kStep;
+    const uint64_t next = std::min(end, begin + steps * kStep);
+    ForEachPiece(file, begin, next, each);
+    begin = next;
+  }
+}
+
 }  // namespace pellucid::qcow2
 
 #endif  // PELLUCID_ENGINE_QCOW2_TABLE_WORDS_H_

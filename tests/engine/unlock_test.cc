@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -321,6 +322,75 @@ TEST_F(UnlockTest, KeyslotsThatCostTheSameAreTriedTogether) {
   // As many as there are cores, in whatever order they come to read.
   EXPECT_EQ(Tried(located).size(),
             std::clamp(std::thread::hardware_concurrency(), 1U, kSlots));
+}
+
+// Keyslots 0 and 1 take 64 KiB and 3 GiB, 2 and 3 none.
+class UnlockWithinMemoryTest : public UnlockTest {
+ protected:
+  static constexpr uint64_t kDear = uint64_t{3} << 30;
+
+  UnlockWithinMemoryTest() {
+    {
+      KeyslotEditor editor(Header());
+      KdfCost cost;
+      cost.type = "argon2id";
+      cost.time = 4;
+      cost.memory_kib = 64;
+      cost.cpus = 1;
+      for (const unsigned id : {0U, 1U}) {
+        editor.Change(id, key_, Secret(std::to_string(id)),
+                      {.id = {}, .kdf = cost, .priority = {}});
+      }
+    }
+    Edit([](Luks2Json& json) {
+      json["keyslots"]["1"]["kdf"]["memory"] = kDear / 1024;
+    });
+  }
+};
+
+TEST_F(UnlockWithinMemoryTest, AKeyslotAboveTheLimitIsNotTried) {
+  const LocatedHeader located = Located();
+  KnownPassphrases wrong({"wrong"});
+  EXPECT_THAT(ThrownText<IoError>([&] {
+                UnlockVolume(located, "volume", std::nullopt, wrong, kDear - 1);
+              }),
+              HasSubstr("volume: keyslot 1 was not tried: its key derivation "
+                        "(argon2id) takes 3072M of memory, above the 3145727K "
+                        "that is allowed; if you trust this header, say "
+                        "--max-kdf-memory 3072M"));
+  EXPECT_THAT(Tried(located), UnorderedElementsAre(0, 2, 3));
+}
+
+TEST_F(UnlockWithinMemoryTest, TheOtherKeyslotsOpen) {
+  const LocatedHeader located = Located();
+  for (const std::string passphrase : {"0", "2", "3"}) {
+    KnownPassphrases known({passphrase});
+    EXPECT_EQ(
+        UnlockVolume(located, "volume", std::nullopt, known, 64 << 10).keyslot,
+        std::stoul(passphrase));
+  }
+}
+
+TEST_F(UnlockWithinMemoryTest, NobodyIsAskedIfNoKeyslotIsWithinTheLimit) {
+  const LocatedHeader located = Located();
+  KnownPassphrases known({"1"});
+  EXPECT_THAT(ThrownText<IoError>(
+                  [&] { UnlockVolume(located, "volume", 1, known, 1 << 30); }),
+              HasSubstr("above the 1024M that is allowed"));
+  EXPECT_EQ(known.given(), 0);
+  EXPECT_THAT(ThrownText<IoError>([&] {
+                UnlockVolume(located, "volume", 0, known, (64 << 10) - 1);
+              }),
+              HasSubstr("--max-kdf-memory 64K"));
+  EXPECT_EQ(known.given(), 0);
+}
+
+TEST(MaxKdfMemoryTest, IsWhatTheMachineHasUpTo4GiB) {
+  const auto pages = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES));
+  const auto memory = pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  constexpr uint64_t kMost = uint64_t{4} << 30;
+  EXPECT_LE(DefaultMaxKdfMemory(), kMost);
+  EXPECT_GE(DefaultMaxKdfMemory(), std::min(kMost, memory));
 }
 
 TEST_F(UnlockTest, TheVolumeKeyIsCheckedAgainstTheDigest) {
