@@ -44,6 +44,7 @@ const CommandSyntax kSyntax = {
         "completed, 2 something differs. (This is not the list of the other\n"
         "subcommands but that of `check`.)",
     .operands = {"MANIFEST", "COPY"},
+    .common_options = {"image", "all", "json", "quiet", "key-file", "header"},
 };
 
 enum : int { kSame = 0, kDiffers = 2 };
