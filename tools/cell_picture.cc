@@ -76,7 +76,7 @@ unsigned FillOf(double share) {
 }
 
 std::string FormatCellsAsSvg(const CellPicture& picture,
-                             const std::string& title) {
+                             const std::string& title, std::string_view style) {
   const uint64_t rows =
       (picture.cells.size() + picture.columns - 1) / picture.columns;
   const uint64_t legend_top = kGridTop + rows * kCell + kMargin;
@@ -84,18 +84,17 @@ std::string FormatCellsAsSvg(const CellPicture& picture,
       picture.kinds,
       [](const CellPicture::Kind& kind) { return kind.bytes != 0; }));
   std::string svg = fmt::format(
-      "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" "
       "viewBox=\"0 0 {0} {1}\" data-bytes=\"{2}\">\n"
-      "<style>text {{ font: 13px sans-serif; fill: #222 }} "
-      ".label {{ text-anchor: end }} .title {{ font-size: 18px }}</style>\n"
+      "{7}"
       "<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n"
       "<text x=\"{3}\" y=\"36\" class=\"title\">{4}</text>\n"
       "<text x=\"{3}\" y=\"58\">{5}, {6} for each cell</text>\n",
       2 * kMargin + kLabels + picture.columns * kCell,
       legend_top + kinds * kLegendLine + kMargin, picture.size, kMargin,
       XmlText(title), FormatExactByteSize(picture.size),
-      FormatByteSize(picture.cell_bytes));
+      FormatByteSize(picture.cell_bytes),
+      style.empty() ? "" : fmt::format("<style>{}</style>\n", style));
   for (uint64_t cell = 0; cell < picture.cells.size();
        cell += picture.columns) {
     svg += Row(picture, cell);

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace pellucid::cli {
@@ -30,11 +31,17 @@ struct CellPicture {
 // A part of a cell, up to 1, in thirds: 0 to 3.
 unsigned FillOf(double share);
 
-// SVG 1.1 with a legend. Every kind that occurs has an element with the
-// attributes data-kind and data-bytes. `title` may be any bytes. A line of its
-// own with an XML declaration comes first, which has no place in a web page.
+// What a page needs among its styles for the pictures in it.
+inline constexpr std::string_view kCellPictureStyle =
+    "text { font: 13px sans-serif; fill: #222 } .label { text-anchor: end } "
+    ".title { font-size: 18px }";
+
+// An element "svg" (SVG 1.1) with a legend, for a page with kCellPictureStyle
+// or else with that as its `style`. Every kind that occurs has an element with
+// the attributes data-kind and data-bytes. `title` may be any bytes.
 std::string FormatCellsAsSvg(const CellPicture& picture,
-                             const std::string& title);
+                             const std::string& title,
+                             std::string_view style = {});
 
 }  // namespace pellucid::cli
 

@@ -22,7 +22,8 @@ CellPicture PictureOf(const BlockMap& map) {
 }
 
 std::string FormatMapAsSvg(const BlockMap& map, const std::string& title) {
-  return FormatCellsAsSvg(PictureOf(map), title);
+  return "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n" +
+         FormatCellsAsSvg(PictureOf(map), title, kCellPictureStyle);
 }
 
 }  // namespace pellucid::cli

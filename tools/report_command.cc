@@ -93,6 +93,32 @@ std::string Now() {
   return FormatUtcDate(now.tv_sec, static_cast<uint32_t>(now.tv_nsec));
 }
 
+// As a shell takes it.
+std::string CommandLine(const std::vector<std::string>& words) {
+  std::string line = "pellucid report";
+  for (const std::string& word : words) {
+    constexpr const char* kHarmless =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+        "-_./,:=@%+";
+    line += ' ';
+    if (!word.empty() &&
+        word.find_first_not_of(kHarmless) == std::string::npos) {
+      line += word;
+      continue;
+    }
+    line += '\'';
+    for (const char c : word) {
+      if (c == '\'') {
+        line += "'\\''";
+      } else {
+        line += c;
+      }
+    }
+    line += '\'';
+  }
+  return line;
+}
+
 // What needs the key.
 void AddUnlockedFacts(Json& report, const OpenOptions& options,
                       const ReportArguments& arguments,
@@ -116,7 +142,7 @@ Json MakeReport(const OpenOptions& options, const ReportArguments& arguments,
   Json report = {{"report",
                   {{"program", "pellucid"},
                    {"version", PELLUCID_VERSION},
-                   {"arguments", words},
+                   {"command", CommandLine(words)},
                    {"began", Now()},
                    {"ended", nullptr},
                    {"unlocked", depth.unlock},
@@ -129,8 +155,6 @@ Json MakeReport(const OpenOptions& options, const ReportArguments& arguments,
                  {"plaintext", nullptr},
                  {"files", nullptr},
                  {"warnings", Json::array()}};
-  report["report"]["arguments"].insert(report["report"]["arguments"].begin(),
-                                       "report");
   const EvidenceFiles evidence;
   const ImageInfo info = DescribeImage(options);
   report["image"] = Json::parse(FormatInfoAsJson(info));

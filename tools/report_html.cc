@@ -29,12 +29,13 @@ h1 {{ font-size: 1.5em; overflow-wrap: anywhere }}
 h2 {{ font-size: 1.2em; border-bottom: 2px solid #2f6fde; margin-top: 2em }}
 table {{ border-collapse: collapse; margin: .2em 0 }}
 th, td {{ border: 1px solid #d5dae1; padding: .2em .6em; text-align: left; vertical-align: top; overflow-wrap: anywhere }}
-th {{ background: #f3f5f8; font-weight: 600 }}
+th {{ background: #f3f5f8; font-weight: 600; overflow-wrap: normal }}
 ul {{ margin: .2em 0; padding-left: 1.2em }}
 svg {{ max-width: 100%; height: auto }}
 .none {{ color: #888 }}
 .finding {{ background: #fff4d6 }}
 @media print {{ body {{ margin: 0; max-width: none }} }}
+{1}
 </style>
 </head>
 <body>
@@ -106,7 +107,7 @@ class Page {
     const std::string title = fmt::format(
         "Report on {}",
         XmlText(report_.value("/image/file"_json_pointer, std::string())));
-    html_ = fmt::format(kHead, title);
+    html_ = fmt::format(kHead, title, kCellPictureStyle);
     for (const Section& section : kSections) {
       if (!report_.contains(section.key)) continue;
       html_ += fmt::format("<section>\n<h2>{}</h2>\n", section.title);
@@ -212,10 +213,7 @@ class Page {
       picture.cells.push_back({.kind = static_cast<size_t>(cells[i] - '0'),
                                .fill = static_cast<unsigned>(fill[i] - '0')});
     }
-    const std::string svg =
-        FormatCellsAsSvg(picture, NameOf(pointer.substr(1)));
-    // Without the XML declaration, which may stand at the beginning only.
-    html_ += svg.substr(svg.find('\n') + 1);
+    html_ += FormatCellsAsSvg(picture, NameOf(pointer.substr(1)));
   }
 
   static std::string Child(const std::string& pointer, const std::string& key) {
