@@ -48,6 +48,31 @@ bool IsRefcountBlock(std::span<const std::byte> block) {
   return true;
 }
 
+// The first entry of a snapshot table, with the place of an L1 table and an id
+// of digits.
+bool IsSnapshotTable(std::span<const std::byte> block, uint64_t cluster_size,
+                     uint64_t file_size) {
+  constexpr size_t kFixedBytes = 40;
+  constexpr uint64_t kMaxL1Entries = 4 << 20;
+  constexpr uint64_t kMaxIdBytes = 20;
+  constexpr uint64_t kMaxExtraBytes = 1024;
+  if (block.size() < kFixedBytes) return false;
+  const uint64_t l1_table_offset = BigEndian(block.first(8));
+  const uint64_t l1_size = BigEndian(block.subspan(8, 4));
+  const uint64_t id_size = BigEndian(block.subspan(12, 2));
+  const uint64_t extra_size = BigEndian(block.subspan(36, 4));
+  if (l1_table_offset == 0 || l1_table_offset % cluster_size != 0 ||
+      l1_table_offset > file_size || l1_size == 0 || l1_size > kMaxL1Entries ||
+      id_size == 0 || id_size > kMaxIdBytes || extra_size > kMaxExtraBytes ||
+      kFixedBytes + extra_size + id_size > block.size()) {
+    return false;
+  }
+  return std::ranges::all_of(
+      block.subspan(static_cast<size_t>(kFixedBytes + extra_size),
+                    static_cast<size_t>(id_size)),
+      [](std::byte c) { return c >= std::byte{'0'} && c <= std::byte{'9'}; });
+}
+
 class Scanner {
  public:
   Scanner(StaleClusters& stale, BlockDevice& clusters)
@@ -76,9 +101,12 @@ class Scanner {
     clusters_.Read(offset, bytes);
     Look look = Look::kZeros;
     for (size_t at = 0; at < bytes.size(); at += kByteKindBlock) {
-      look =
-          std::max(look, LookOf(bytes.subspan(
-                             at, std::min(kByteKindBlock, bytes.size() - at))));
+      const std::span block =
+          bytes.subspan(at, std::min(kByteKindBlock, bytes.size() - at));
+      const bool is_table =
+          at == 0 &&
+          IsSnapshotTable(block, stale_.cluster_size, clusters_.size());
+      look = std::max(look, is_table ? Look::kTable : LookOf(block));
     }
     Count(look, offset);
   }

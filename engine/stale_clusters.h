@@ -20,7 +20,7 @@ struct StaleClusters {
   // Clusters that no table refers to, with something other than zeros in them,
   // by what they look like as they are stored.
   uint64_t noise = 0;   // Ciphertext, or compressed data.
-  uint64_t tables = 0;  // Old L1 and L2 tables, refcounts.
+  uint64_t tables = 0;  // Old L1 and L2 tables, refcounts, snapshot tables.
   uint64_t plain = 0;   // All else: what was stored without encryption.
   // Where in the file the first of each kind is.
   std::optional<uint64_t> first_noise;

@@ -86,7 +86,7 @@ std::optional<VolumeSignature> FindLvm(Bytes head) {
     const auto header = LoadLittleEndian<uint32_t>(head, at + 20);
     if (header > kSector - 32) continue;
     std::string uuid = TextAt(head, at + header, 32);
-    for (size_t dash = 6; dash < uuid.size() && dash < 37; dash += 5) {
+    for (size_t dash = 6; dash < 32 && dash < uuid.size(); dash += 5) {
       uuid.insert(dash, 1, '-');
     }
     return VolumeSignature{.type = "LVM2_member", .label = "", .uuid = uuid};

@@ -150,9 +150,12 @@ class ReportCommandTest : public EncryptedImageTest {
     const ProgramResult tidy =
         RunProgram({"tidy", "-q", "-e", "page.html"}, "", folder_.path());
     EXPECT_EQ(tidy.exit_code, 0) << tidy.err;
-    EXPECT_THAT(Page(), AllOf(Not(HasSubstr("<script")), Not(HasSubstr("src=")),
-                              Not(HasSubstr("href=")), Not(HasSubstr("url(")),
-                              Not(HasSubstr("@import"))));
+    // Nothing runs, and nothing is fetched.
+    const std::string page = Page();
+    for (const char* pattern :
+         {"<script", "<[^>]* (src|href|on[a-z]+)=", "url\\(", "@import"}) {
+      EXPECT_FALSE(std::regex_search(page, std::regex(pattern))) << pattern;
+    }
   }
 };
 
@@ -418,8 +421,8 @@ TEST_F(ReportCommandTest, EvidenceIsAsItWas) {
   const auto status = [&] {
     return Tool({"stat", "--format=%x %y %z %s %b %a %h %i", "disk.qcow2"});
   };
-  const std::string before = status();
   const std::string hash = Sha256(ReadHostFile(folder_ / "disk.qcow2"));
+  const std::string before = status();
   ASSERT_EQ(
       Report({"--hash", "sha256", "--forensic", "--evidence-hash", "--log",
               "log", "disk.qcow2"})["files"][0]["hashes"]["sha256"],
