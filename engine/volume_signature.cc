@@ -156,7 +156,7 @@ std::optional<VolumeSignature> FindIso9660(Bytes head) {
   const Bytes block = head.subspan(kDescriptor, 2048);
   if (!Has(block, 0, "\1CD001")) return std::nullopt;
   std::string date;
-  for (const size_t at : {830, 813}) {
+  for (const size_t at : {size_t{830}, size_t{813}}) {
     const std::string digits = TextAt(block, at, 16);
     if (digits.size() != 16 || digits == std::string(16, '0')) continue;
     date = digits.substr(0, 4);
