@@ -8,6 +8,7 @@
 #include "crypto/hash.h"
 #include "crypto/iv_generator.h"
 #include "crypto/sector_cipher.h"
+#include "crypto/unsupported_algorithm.h"
 
 namespace pellucid::crypto {
 namespace {
@@ -39,6 +40,10 @@ CipherSpec ParseCipherSpec(std::string_view cipher_name,
   std::tie(spec.mode, generator) = SplitAt(cipher_mode, '-');
   std::tie(spec.iv, spec.iv_hash) = SplitAt(generator, ':');
 
+  if (spec.cipher == "cipher_null") {
+    throw UnsupportedAlgorithm(
+        "the null cipher, \"cipher_null\", is refused: it encrypts nothing");
+  }
   RequireBlockCipher(spec.cipher);
   RequireCipherMode(spec.mode);
   // ECB has no use for an IV, but QEMU writes one: "ecb-plain64".

@@ -29,9 +29,7 @@ std::string CheapKdf(const KeyslotInfo& keyslot) {
 
 std::vector<std::string> WeaknessesOf(const LuksInfo& info) {
   std::vector<std::string> weaknesses;
-  if (info.cipher == "cipher_null") {
-    weaknesses.push_back("the null cipher encrypts nothing");
-  } else if (info.mode.starts_with("ecb")) {
+  if (info.mode.starts_with("ecb")) {
     weaknesses.push_back(fmt::format("{}-{} shows which sectors are alike",
                                      info.cipher, info.mode));
   }

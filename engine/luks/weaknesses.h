@@ -9,8 +9,8 @@
 namespace pellucid::luks {
 
 // What makes the encryption of a volume protect less than its user may think:
-// a null cipher, ECB, and keyslots whose passphrases are cheap to guess. Texts
-// for people, without a file name.
+// ECB, and keyslots whose passphrases are cheap to guess. (A null cipher is
+// refused altogether.) Texts for people, without a file name.
 std::vector<std::string> WeaknessesOf(const LuksInfo& info);
 
 }  // namespace pellucid::luks

@@ -89,8 +89,7 @@ class BashCompletionTest : public testing::Test {
               folder_.path()) {
     WriteHostFile(folder_ / "header.img", "");
     bash_.WaitFor("$ ");
-    const auto packaging = std::filesystem::absolute(__FILE__)
-                               .parent_path()
+    const auto packaging = std::filesystem::path(PELLUCID_TEST_IMAGES)
                                .parent_path()
                                .parent_path() /
                            "packaging";

@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "engine/luks/weaknesses.h"
@@ -188,13 +189,31 @@ TEST(Weaknesses, KeyslotsThatAreCheapToGuess) {
 
 TEST(Weaknesses, CiphersThatHideLittle) {
   LuksInfo info;
-  info.cipher = "cipher_null";
   info.mode = "ecb";
-  EXPECT_THAT(luks::WeaknessesOf(info),
-              testing::ElementsAre("the null cipher encrypts nothing"));
   info.cipher = "aes";
   EXPECT_THAT(luks::WeaknessesOf(info),
               testing::ElementsAre(HasSubstr("aes-ecb shows which")));
+}
+
+TEST_F(InfoCommandTest, ANullCipherIsRefusedAndToldWhy) {
+  KeyFile();
+  RunTool({PELLUCID_PROGRAM, "create", "--quiet", "--key-file", "key",
+           "--format", "raw", "--encryption", "luks1", "--pbkdf2-iterations",
+           "1000", "disk.raw", "1M"},
+          "", folder_.path());
+  Bytes image = ReadHostFile(folder_ / "disk.raw");
+  const auto store = [&](uint64_t at, const std::string& name) {
+    std::fill_n(image.begin() + static_cast<ptrdiff_t>(at), 32, std::byte{0});
+    std::ranges::transform(name, image.begin() + static_cast<ptrdiff_t>(at),
+                           [](char c) { return static_cast<std::byte>(c); });
+  };
+  store(8, "cipher_null");
+  store(40, "ecb");
+  WriteHostFile(folder_ / "disk.raw", image);
+  const ProgramResult result = RunPellucid({"info", "disk.raw"});
+  EXPECT_EQ(result.exit_code, 5);
+  EXPECT_THAT(result.err, HasSubstr("the null cipher, \"cipher_null\", is "
+                                    "refused: it encrypts nothing"));
 }
 
 TEST_F(InfoCommandTest, AWeakKeyslotIsWarnedOf) {

@@ -75,11 +75,9 @@ std::string ReadText(const std::filesystem::path& file) {
 }
 
 TEST(MountHelper, ItsManualPageHasTheOptionsOfMount) {
-  std::string page = ReadText(std::filesystem::path(__FILE__)
-                                  .parent_path()
-                                  .parent_path()
-                                  .parent_path() /
-                              "packaging" / "mount.pellucid.8");
+  std::string page = ReadText(
+      std::filesystem::path(PELLUCID_TEST_IMAGES).parent_path().parent_path() /
+      "packaging" / "mount.pellucid.8");
   page.erase(std::remove(page.begin(), page.end(), '\\'), page.end());
   cli::OpenArguments open;
   cli::CacheArguments cache;

@@ -55,7 +55,7 @@ namespace {
 class TerminalWidthTest : public EncryptedImageTest {
  protected:
   // What is on a terminal of that width, line by line, without colours.
-  std::vector<std::string> Lines(const std::string& command, int columns) {
+  std::vector<std::string> Lines(const std::string& command, unsigned columns) {
     ProgramOnTerminal shell(
         {"sh", "-c",
          fmt::format("stty cols {}; TERM=xterm exec \"$0\" {}", columns,
@@ -85,7 +85,7 @@ TEST_F(TerminalWidthTest, NothingIsWiderThanTheTerminal) {
   Bytes image = ReadHostFile(folder_ / "bad.qcow2");
   StoreNumber(image, LoadNumber(image, 40, 8), 8, 0x300007);
   WriteHostFile(folder_ / "bad.qcow2", image);
-  for (const int columns : {80, 200}) {
+  for (const unsigned columns : {80u, 200u}) {
     size_t widest = 0;
     for (const char* command :
          {"info top.qcow2", "check bad.qcow2", "map top.qcow2",
@@ -93,13 +93,12 @@ TEST_F(TerminalWidthTest, NothingIsWiderThanTheTerminal) {
       const std::vector<std::string> lines = Lines(command, columns);
       EXPECT_GT(lines.size(), 3u) << command;
       for (const std::string& line : lines) {
-        EXPECT_LE(line.size(), static_cast<size_t>(columns))
-            << command << ": " << line;
+        EXPECT_LE(line.size(), columns) << command << ": " << line;
         widest = std::max(widest, line.size());
       }
     }
     // The width that there is gets used.
-    EXPECT_GT(widest, columns * 3u / 5) << columns;
+    EXPECT_GT(widest, columns * 3 / 5) << columns;
   }
 }
 
