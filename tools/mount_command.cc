@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "engine/cluster_cache.h"
@@ -21,6 +22,7 @@
 #include "tools/mount_access.h"
 #include "tools/mount_helper.h"
 #include "tools/open_arguments.h"
+#include "tools/overlay.h"
 
 namespace pellucid::cli {
 namespace {
@@ -52,10 +54,12 @@ std::string SourceName(const std::filesystem::path& image) {
   return std::filesystem::absolute(image).lexically_normal().string();
 }
 
-std::vector<std::filesystem::path> NamedFiles(const OpenOptions& options) {
+std::vector<std::filesystem::path> NamedFiles(const OpenOptions& options,
+                                              const std::string& overlay) {
   std::vector<std::filesystem::path> files = {options.image};
   if (!options.header.empty()) files.push_back(options.header);
   if (!options.data_file.empty()) files.push_back(options.data_file);
+  if (!overlay.empty()) files.push_back(overlay);
   return files;
 }
 
@@ -82,6 +86,25 @@ fuse::MountedDevice MakeMountedDevice(OpenedImage& image,
   return mounted;
 }
 
+void AddOverlayTo(po::options_description& options, std::string* overlay) {
+  options.add_options()  //
+      ("overlay", po::value(overlay)->value_name("FILE"),
+       "leave IMAGE as it is: what is written goes to FILE, a qcow2 image over "
+       "it, encrypted too; it is made, or was by such a mount");
+}
+
+// `access` is what the image by itself would be mounted with.
+WantedAccess OverlayAccess(const OpenArguments& arguments,
+                           WantedAccess access) {
+  arguments.forensic().RefuseWriting("a mount with --overlay");
+  if (access == WantedAccess::kReadOnly) {
+    throw UsageError(
+        "--overlay is for writing; to read only, mount the overlay itself as "
+        "IMAGE");
+  }
+  return WantedAccess::kReadWrite;
+}
+
 }  // namespace
 
 int RunMountCommand(const std::vector<std::string>& words) {
@@ -95,6 +118,8 @@ int RunMountCommand(const std::vector<std::string>& words) {
       ("foreground,f", po::bool_switch(&foreground),
        "do not return before the unmount; messages go to standard error");
   arguments.AddTo(options);
+  std::string overlay;
+  AddOverlayTo(options, &overlay);
   CacheArguments cache_arguments;
   cache_arguments.AddTo(options);
   const auto operands = ParseCommandLine(kSyntax, options, words);
@@ -104,8 +129,12 @@ int RunMountCommand(const std::vector<std::string>& words) {
   open_options.image = (*operands)[0];
   fuse::MountOptions mount_options =
       fuse::ParseMountOptions(mount_option_lists);
-  const WantedAccess access =
+  WantedAccess access =
       DecideAccess(open_options, arguments.read_only(), mount_options.access);
+  if (!overlay.empty()) {
+    CheckOverlayOptions(open_options, overlay);
+    access = OverlayAccess(arguments, access);
+  }
   const CacheOptions cache = cache_arguments.ToCacheOptions();
   mount_options.kernel_writeback = cache.mode == CacheMode::kWriteback;
   mount_options.image_may_change = open_options.force_share;
@@ -122,11 +151,14 @@ int RunMountCommand(const std::vector<std::string>& words) {
   auto passphrases = arguments.MakePassphraseSource(open_options);
   // Before the passphrase is asked for: it would have been typed in vain.
   const fuse::Mountpoint mountpoint =
-      fuse::CheckMountpoint((*operands)[1], NamedFiles(open_options));
+      fuse::CheckMountpoint((*operands)[1], NamedFiles(open_options, overlay));
 
   const auto serve = [&](const std::function<void()>& on_ready) {
-    OpenedImage image =
-        OpenWithAccess(open_options, access, *passphrases, Warn);
+    OpenedImage image = OpenWithAccess(
+        overlay.empty()
+            ? open_options
+            : OpenOptionsOfOverlay(open_options, overlay, *passphrases),
+        access, *passphrases, Warn);
     WarnAbout(image);
     fuse::CheckIsNoImageFile(mountpoint, image.files);
     passphrases.reset();  // Wiped: nothing asks again while the mount is up.
@@ -150,6 +182,8 @@ int RunMountHelper(const std::vector<std::string>& words) {
   CacheArguments cache_arguments;
   po::options_description table;
   open_arguments.AddTo(table);
+  std::string overlay;
+  AddOverlayTo(table, &overlay);
   cache_arguments.AddTo(table);
   const auto translated = WordsOfMountHelper(words, table);
   return translated ? RunMountCommand(*translated) : 0;

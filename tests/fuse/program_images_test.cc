@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -64,6 +65,20 @@ class ProgramImagesTest : public ProgramTest,
     return arguments;
   }
 
+  // Says nothing but of the image whose content is random bytes only, which
+  // looks as if the header were another's.
+  void MustMount(const std::vector<std::string>& arguments) const {
+    const ProgramResult result = Pellucid(arguments);
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+    if (GetParam().id == "luks2-det-4k-qcow2" && !result.err.empty()) {
+      EXPECT_NE(result.err.find("looks random"), std::string::npos);
+      EXPECT_EQ(std::ranges::count(result.err, '\n'), 1);
+    } else {
+      EXPECT_EQ(result.err, "");
+    }
+    EXPECT_EQ(result.out, "");
+  }
+
   // Mounts at both kinds of mountpoint and compares with what is known.
   void ExpectContent(std::vector<std::string> arguments,
                      const ExpectedContent& expected) const {
@@ -71,7 +86,7 @@ class ProgramImagesTest : public ProgramTest,
       const std::filesystem::path mountpoint =
           in_directory ? directory() : file();
       arguments.push_back(mountpoint.string());
-      ASSERT_NO_FATAL_FAILURE(MustRun(arguments));
+      ASSERT_NO_FATAL_FAILURE(MustMount(arguments));
       arguments.pop_back();
       const Bytes content = ReadHostFile(in_directory ? disk() : mountpoint);
       EXPECT_EQ(content.size(), expected.virtual_size);
