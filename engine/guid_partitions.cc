@@ -122,8 +122,9 @@ class Reader {
         if (backup.problem.empty()) return backup;
       }
     }
-    if (backup.problem.empty())
+    if (backup.problem.empty()) {
       backup.problem = "there is no room for a backup";
+    }
     return backup;
   }
 

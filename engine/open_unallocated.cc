@@ -57,9 +57,8 @@ OpenedImage OpenUnallocated(const OpenOptions& options,
   opened.files.push_back(HostFileId::Of(opened.image_stat));
   opened.warnings = layer->warnings;
   const qcow2::Header& header = *layer->qcow2;
-  const qcow2::ReferenceScan scan =
-      qcow2::ScanReferences(layer->file.device(), options.image.native(),
-                            header, layer->snapshots);
+  const qcow2::ReferenceScan scan = qcow2::ScanReferences(
+      layer->file.device(), options.image.native(), header, layer->snapshots);
   if (scan.corruptions.count() != 0) {
     opened.warnings.push_back(fmt::format(
         "{}: its tables are damaged, so that clusters in use may be among the "

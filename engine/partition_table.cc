@@ -56,11 +56,10 @@ BootRecord ReadBootRecord(BlockDevice& disk, uint64_t sector) {
   for (size_t i = 0; i < record.entries.size(); ++i) {
     const std::span entry = std::span<const std::byte>(record.bytes)
                                 .subspan(kEntriesAt + i * kEntryBytes);
-    record.entries[i] = {
-        .boot_indicator = std::to_integer<uint8_t>(entry[0]),
-        .type = std::to_integer<uint8_t>(entry[4]),
-        .first_sector = LoadLittleEndian<uint32_t>(entry, 8),
-        .sectors = LoadLittleEndian<uint32_t>(entry, 12)};
+    record.entries[i] = {.boot_indicator = std::to_integer<uint8_t>(entry[0]),
+                         .type = std::to_integer<uint8_t>(entry[4]),
+                         .first_sector = LoadLittleEndian<uint32_t>(entry, 8),
+                         .sectors = LoadLittleEndian<uint32_t>(entry, 12)};
   }
   return record;
 }

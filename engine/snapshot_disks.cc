@@ -52,7 +52,8 @@ std::unique_ptr<BlockDevice> SnapshotDisks::OpenLuks(
   std::unique_ptr<luks::LuksDevice> device;
   luks::CheckPayload(located, payload->size(), name);
   if (HaveSameKey(located.header, luks_->header)) {
-    device = luks_->device->WithOtherPayload(std::move(payload), located.header);
+    device =
+        luks_->device->WithOtherPayload(std::move(payload), located.header);
   }
   if (!device) {
     throw Unsupported(fmt::format(

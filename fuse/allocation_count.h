@@ -66,8 +66,8 @@ class AllocationCount {
   std::jthread thread_;  // Last: it uses all of the above.
 };
 
-// The same for many devices whose content stays as it is, one after the other in
-// one thread, which starts with the first question. Safe to call from many
+// The same for many devices whose content stays as it is, one after the other
+// in one thread, which starts with the first question. Safe to call from many
 // threads.
 class AllocationCounts {
  public:

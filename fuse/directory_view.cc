@@ -272,8 +272,8 @@ std::optional<DirectoryView::Child> DirectoryView::FindLabel(
   if (found == state.labels.end()) return std::nullopt;
   return MakeChild(
       *found, StateNumberOf(directory),
-      kLabel + state.labelled[static_cast<size_t>(found -
-                                                  state.labels.begin())]);
+      kLabel +
+          state.labelled[static_cast<size_t>(found - state.labels.begin())]);
 }
 
 const DirectoryView::File& DirectoryView::OpenFile(fuse_ino_t inode) {

@@ -109,7 +109,7 @@ class DirectoryView {
   SnapshotDisks* const snapshots_;
   const timespec time_;
   ErrorLog& log_;
-  std::vector<std::string> names_;  // Of the snapshots.
+  std::vector<std::string> names_;                        // Of the snapshots.
   std::unordered_map<std::string_view, size_t> indexes_;  // In names_.
 
   std::mutex states_mutex_;

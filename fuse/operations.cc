@@ -131,8 +131,8 @@ void ReadDir(fuse_req_t request, fuse_ino_t inode, size_t size, off_t offset,
   });
 }
 
-void ReadDirPlus(fuse_req_t request, fuse_ino_t inode, size_t size, off_t offset,
-                 fuse_file_info*) {
+void ReadDirPlus(fuse_req_t request, fuse_ino_t inode, size_t size,
+                 off_t offset, fuse_file_info*) {
   Guard(request, "readdir", 0, 0, [&](PlaintextFilesystem& filesystem) {
     filesystem.ReadDir(request, inode, size, offset, /*with_stat=*/true);
   });

@@ -257,8 +257,8 @@ std::optional<uint64_t> PlaintextFilesystem::FindExtent(fuse_req_t request,
   return end;
 }
 
-void PlaintextFilesystem::Seek(fuse_req_t request, uint64_t offset,
-                               int whence, const fuse_file_info& file) {
+void PlaintextFilesystem::Seek(fuse_req_t request, uint64_t offset, int whence,
+                               const fuse_file_info& file) {
   BlockDevice& device = DeviceOf(file);
   if (whence != SEEK_DATA && whence != SEEK_HOLE) {
     fuse_reply_err(request, EINVAL);

@@ -34,9 +34,10 @@ int ReplyErrno(const std::exception& error);
 
 // Answers the kernel's requests for one device: its bytes are a regular file,
 // which is the root itself or `disk` in a root directory; what else is there is
-// said by DirectoryView. The file's size never changes. The kernel may keep everything it has seen, because
-// nobody else writes to an image while it is locked; if MountOptions say that
-// somebody may, whoever opens the file reads it anew.
+// said by DirectoryView. The file's size never changes. The kernel may keep
+// everything it has seen, because nobody else writes to an image while it is
+// locked; if MountOptions say that somebody may, whoever opens the file reads
+// it anew.
 //
 // Requests may come from many threads; no two of them ever wait for each other,
 // except for what docs/architecture.md says of InodeKeeper, and the first looks
@@ -144,8 +145,8 @@ class PlaintextFilesystem {
   // What is read by requests on an open file.
   BlockDevice& DeviceOf(const fuse_file_info& file);
   void OpenInView(fuse_req_t request, fuse_ino_t inode, fuse_file_info& file);
-  // The first place at or after `offset` that is a hole (or is none), its end if
-  // there is no such place, nothing if the request was given up.
+  // The first place at or after `offset` that is a hole (or is none), its end
+  // if there is no such place, nothing if the request was given up.
   std::optional<uint64_t> FindExtent(fuse_req_t request, BlockDevice& device,
                                      uint64_t offset, bool hole);
 

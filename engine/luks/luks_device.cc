@@ -36,11 +36,10 @@ LuksDevice::LuksDevice(std::unique_ptr<WritableDevice> payload,
 void LuksDevice::AddRuns(const VolumeHeader& header,
                          std::span<const std::byte> volume_key) {
   for (const Segment& segment : header.segments) {
-    AddRun(segment, segment.encryption
-                        ? crypto::MakeSectorCipher(segment.encryption->Spec(),
-                                                   volume_key,
-                                                   segment.sector_size())
-                        : nullptr);
+    AddRun(segment, segment.encryption ? crypto::MakeSectorCipher(
+                                             segment.encryption->Spec(),
+                                             volume_key, segment.sector_size())
+                                       : nullptr);
   }
 }
 
@@ -60,8 +59,8 @@ std::unique_ptr<LuksDevice> LuksDevice::WithOtherPayload(
     std::unique_ptr<BlockDevice> payload, const VolumeHeader& header) const {
   std::unique_ptr<LuksDevice> device(new LuksDevice(std::move(payload)));
   for (const Segment& segment : header.segments) {
-    const auto alike = std::ranges::find(runs_, segment.encryption,
-                                         &Run::encryption);
+    const auto alike =
+        std::ranges::find(runs_, segment.encryption, &Run::encryption);
     if (segment.encryption && alike == runs_.end()) return nullptr;
     device->AddRun(segment, segment.encryption ? alike->cipher : nullptr);
   }

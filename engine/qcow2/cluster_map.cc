@@ -101,7 +101,8 @@ ClusterMap::ClusterMap(BlockDevice& file, std::string file_name,
                        uint64_t l2_cache_bytes)
     : ClusterMap(
           file, std::move(file_name), header,
-          {.offset = l1.offset, .size = static_cast<uint32_t>(l1.entries.size())},
+          {.offset = l1.offset,
+           .size = static_cast<uint32_t>(l1.entries.size())},
           std::make_unique<L2Cache>(
               file, header.cluster_size(),
               std::min(l2_cache_bytes,

@@ -12,8 +12,8 @@ namespace {
 constexpr size_t kSectorSize = 512;
 
 bool IsZero(std::span<const std::byte> bytes) {
-  return std::ranges::all_of(bytes,
-                             [](std::byte byte) { return byte == std::byte{}; });
+  return std::ranges::all_of(
+      bytes, [](std::byte byte) { return byte == std::byte{}; });
 }
 
 }  // namespace

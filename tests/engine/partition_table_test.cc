@@ -92,8 +92,8 @@ class Disk {
     StoreLittle(bytes, at + 80, 4, count);
     StoreLittle(bytes, at + 84, 4, entry_size);
     const uint64_t table = entries_lba * kSector;
-    const uint64_t length = std::min<uint64_t>(
-        uint64_t{count} * entry_size, bytes.size() - table);
+    const uint64_t length =
+        std::min<uint64_t>(uint64_t{count} * entry_size, bytes.size() - table);
     StoreLittle(bytes, at + 88, 4,
                 libdeflate_crc32(0, bytes.data() + table, length));
     SealGptHeader(lba);
@@ -101,8 +101,7 @@ class Disk {
   void SealGptHeader(uint64_t lba) {
     const uint64_t at = lba * kSector;
     StoreLittle(bytes, at + 16, 4, 0);
-    StoreLittle(bytes, at + 16, 4,
-                libdeflate_crc32(0, bytes.data() + at, 92));
+    StoreLittle(bytes, at + 16, 4, libdeflate_crc32(0, bytes.data() + at, 92));
   }
 
   std::optional<PartitionTable> Read() const {
@@ -117,7 +116,7 @@ class Disk {
 Disk GptDisk() {
   Disk disk(1000);
   disk.SetEntry(0, 0, kProtective, 1, 999);
-  for (const uint64_t entries : {2, 998}) {
+  for (const uint64_t entries : {2U, 998U}) {
     disk.SetGptEntry(entries, 0, 34, 99, u"boot");
     disk.SetGptEntry(entries, 2, 100, 899, u"W\u00fcrfel \U0001f3b2");
   }
@@ -154,8 +153,8 @@ TEST(PartitionTableTest, PrimaryPartitionsKeepTheirNumbers) {
   disk.SetEntry(0, 3, 0x07, 100, 900);
   const auto table = disk.Read();
   ASSERT_TRUE(table);
-  EXPECT_THAT(Places(*table), ElementsAre(ElementsAre(2, 10, 20),
-                                          ElementsAre(4, 100, 900)));
+  EXPECT_THAT(Places(*table),
+              ElementsAre(ElementsAre(2, 10, 20), ElementsAre(4, 100, 900)));
   EXPECT_EQ(AllWarnings(*table), "");
 }
 
@@ -234,8 +233,8 @@ TEST(PartitionTableTest, PlacesOutsideTheDiskAreCutOrLeftOut) {
 TEST(PartitionTableTest, AGptHasLabels) {
   const auto table = GptDisk().Read();
   ASSERT_TRUE(table);
-  EXPECT_THAT(Places(*table), ElementsAre(ElementsAre(1, 34, 66),
-                                          ElementsAre(3, 100, 800)));
+  EXPECT_THAT(Places(*table),
+              ElementsAre(ElementsAre(1, 34, 66), ElementsAre(3, 100, 800)));
   EXPECT_EQ(table->partitions[0].label, "boot");
   EXPECT_EQ(table->partitions[1].label, "W\u00fcrfel \U0001f3b2");
   EXPECT_EQ(AllWarnings(*table), "");
@@ -243,8 +242,10 @@ TEST(PartitionTableTest, AGptHasLabels) {
 
 TEST(PartitionTableTest, HalfASurrogatePairInALabelIsReplaced) {
   Disk disk = GptDisk();
-  for (const uint64_t entries : {2, 998}) {
-    disk.SetGptEntry(entries, 0, 34, 99, u"\xd800" u"ab\xdc00");
+  for (const uint64_t entries : {2U, 998U}) {
+    disk.SetGptEntry(entries, 0, 34, 99,
+                     u"\xd800"
+                     u"ab\xdc00");
   }
   disk.SetGptHeader(1, 999, 2);
   const auto table = disk.Read();
@@ -256,8 +257,8 @@ TEST(PartitionTableTest, TheBackupIsUsedIfTheFirstCopyIsDamaged) {
   const auto expect_backup = [](const Disk& disk, const std::string& why) {
     const auto table = disk.Read();
     ASSERT_TRUE(table);
-    EXPECT_THAT(Places(*table), ElementsAre(ElementsAre(1, 34, 66),
-                                            ElementsAre(3, 100, 800)));
+    EXPECT_THAT(Places(*table),
+                ElementsAre(ElementsAre(1, 34, 66), ElementsAre(3, 100, 800)));
     EXPECT_THAT(AllWarnings(*table), HasSubstr("its backup is"));
     EXPECT_THAT(AllWarnings(*table), HasSubstr(why));
   };
@@ -309,15 +310,13 @@ TEST(PartitionTableTest, HostileGptFieldsAreRefused) {
     uint32_t size;
     std::string why;
   };
-  for (const Case& hostile : {Case{2, 4, 0, "entry size 0"},
-                              Case{2, 4, 127, "entry size 127"},
-                              Case{2, 4, 132, "entry size 132"},
-                              Case{2, 4, 8192, "entry size 8192"},
-                              Case{2, 0xffffffff, 128, "4294967295 entries"},
-                              Case{2, 8193, 128, "8193 entries"},
-                              Case{999, 5, 128, "behind the end"},
-                              Case{1000, 4, 128, "behind the end"},
-                              Case{~uint64_t{0}, 4, 128, "behind the end"}}) {
+  for (const Case& hostile :
+       {Case{2, 4, 0, "entry size 0"}, Case{2, 4, 127, "entry size 127"},
+        Case{2, 4, 132, "entry size 132"}, Case{2, 4, 8192, "entry size 8192"},
+        Case{2, 0xffffffff, 128, "4294967295 entries"},
+        Case{2, 8193, 128, "8193 entries"}, Case{999, 5, 128, "behind the end"},
+        Case{1000, 4, 128, "behind the end"},
+        Case{~uint64_t{0}, 4, 128, "behind the end"}}) {
     Disk disk = GptDisk();
     disk.bytes[999 * kSector] = std::byte{0};
     const uint64_t at = kSector;
@@ -407,13 +406,12 @@ TEST_P(SfdiskTest, IsReadAsItSays) {
     const std::string type = partition.at("type");
     if (type == "5" || type == "f") continue;
     const std::string node = partition.at("node");
-    expected.push_back(
-        {std::stoul(node.substr(node.find(".raw") + 4)),
-         partition.at("start").get<uint64_t>(), partition.at("size")});
+    expected.push_back({std::stoul(node.substr(node.find(".raw") + 4)),
+                        partition.at("start").get<uint64_t>(),
+                        partition.at("size")});
     labels.push_back(partition.value("name", ""));
   }
-  const auto device = 
-      FileDevice::Open(image, FileDevice::Sharing::kExclusive);
+  const auto device = FileDevice::Open(image, FileDevice::Sharing::kExclusive);
   const auto table = ReadPartitionTable(*device);
   ASSERT_TRUE(table);
   EXPECT_EQ(AllWarnings(*table), "");

@@ -28,8 +28,8 @@ using testing::HasSubstr;
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 
-class SnapshotDisksVariantTest
-    : public ::testing::TestWithParam<ImageVariant> {};
+class SnapshotDisksVariantTest : public ::testing::TestWithParam<ImageVariant> {
+};
 
 TEST_P(SnapshotDisksVariantTest, ReadAsQemuHasReadThem) {
   QemuImages images;
@@ -38,9 +38,9 @@ TEST_P(SnapshotDisksVariantTest, ReadAsQemuHasReadThem) {
   for (const char* name : {"first", "second"}) {
     states.push_back(images.Content("top.qcow2"));
     ImageSnapshots(images.path("top.qcow2")).Create(name);
-    images.Write("top.qcow2", ScatteredWrites(images, states[0].size(),
-                                              GetParam().cluster_size, 20,
-                                              states.size()));
+    images.Write("top.qcow2",
+                 ScatteredWrites(images, states[0].size(),
+                                 GetParam().cluster_size, 20, states.size()));
   }
   const Bytes now = images.Content("top.qcow2");
   ASSERT_NE(states[0], states[1]);
@@ -137,8 +137,8 @@ TEST_F(SnapshotDisksTest, StayAsTheyWereWhileTheDiskIsWritten) {
     for (int round = 0; round < 20 || rounds < 3; ++round) {
       const Bytes noise = Noise(kMiB / 4, static_cast<uint64_t>(round));
       image.writable->Write(static_cast<uint64_t>(round % 4) * kMiB / 4, noise);
-      image.writable->WriteZeroes(static_cast<uint64_t>(round % 7) * 4096,
-                                  8192, ZeroMode::kFreeSpace);
+      image.writable->WriteZeroes(static_cast<uint64_t>(round % 7) * 4096, 8192,
+                                  ZeroMode::kFreeSpace);
       image.writable->Flush();
     }
     stop = true;
@@ -151,8 +151,8 @@ TEST_F(SnapshotDisksTest, StayAsTheyWereWhileTheDiskIsWritten) {
 
 TEST_F(SnapshotDisksTest, HaveTheSizeOfTheirTime) {
   MakeImage("none");
-  RunTool({"qemu-img", "resize", "-q", "--shrink", images_.path(kName),
-           "256K"});
+  RunTool(
+      {"qemu-img", "resize", "-q", "--shrink", images_.path(kName), "256K"});
   const OpenedImage image = Open();
   EXPECT_EQ(image.device->size(), kMiB / 4);
   const auto disk = image.snapshots->Open(0);
@@ -241,9 +241,9 @@ class SnapshotLuksTest : public ::testing::Test {
                      const fs::path& header = {}) {
     const std::string name = image.snapshots->info(index).name;
     const auto disk = image.snapshots->Open(index);
-    EXPECT_EQ(FirstDifference(ReadAll(*disk),
-                              ReadAll(*Open(name, header).device)),
-              "")
+    EXPECT_EQ(
+        FirstDifference(ReadAll(*disk), ReadAll(*Open(name, header).device)),
+        "")
         << name;
   }
 
@@ -257,14 +257,14 @@ TEST_F(SnapshotLuksTest, ADetachedHeaderServesAllStates) {
   Cryptsetup({"luksFormat", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations",
               "1000", "--header", header, folder_ / "device"});
   MakeImage();
-  for (const uint64_t seed : {1, 2, 3}) {
+  for (const uint64_t seed : {1U, 2U, 3U}) {
     WriteHostFile(folder_ / "noise", Noise(kMiB, seed));
     WriteToImage(folder_ / "noise");
     TakeSnapshot(fmt::format("state {}", seed));
   }
   const OpenedImage image = Open("", header);
   ASSERT_EQ(image.snapshots->count(), 3U);
-  for (const size_t i : {0, 1, 2}) ExpectAsAlone(image, i, header);
+  for (const size_t i : {0U, 1U, 2U}) ExpectAsAlone(image, i, header);
   EXPECT_NE(ReadAll(*image.snapshots->Open(0)),
             ReadAll(*image.snapshots->Open(1)));
 }
@@ -295,9 +295,9 @@ TEST_F(SnapshotLuksTest, AVolumeOfAnotherKeyIsRefused) {
   WriteToImage(folder_ / "anew");
   TakeSnapshot("new");
   const OpenedImage image = Open();
-  EXPECT_THAT(ThrownText<Unsupported>([&] { image.snapshots->Open(0); }),
-              testing::AllOf(HasSubstr("another key"),
-                             HasSubstr("--snapshot")));
+  EXPECT_THAT(
+      ThrownText<Unsupported>([&] { image.snapshots->Open(0); }),
+      testing::AllOf(HasSubstr("another key"), HasSubstr("--snapshot")));
   ExpectAsAlone(image, 1);
 }
 

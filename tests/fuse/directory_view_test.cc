@@ -15,6 +15,8 @@
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
@@ -100,8 +102,7 @@ class DirectoryViewTest : public ProgramTest {
     Tool({"sfdisk", "--quiet", "plain.raw"}, table);
     for (const auto& [mib, image] : images) {
       Tool({"dd", "if=" + image, "of=plain.raw", "bs=1M",
-            fmt::format("seek={}", mib), "conv=notrunc,sparse",
-            "status=none"});
+            fmt::format("seek={}", mib), "conv=notrunc,sparse", "status=none"});
     }
   }
 
@@ -128,7 +129,8 @@ class DirectoryViewTest : public ProgramTest {
     ASSERT_THAT(said, HasSubstr("bytes"));
   }
   // What QEMU makes of a state: a file in the folder.
-  std::string QemuPlaintext(const std::string& snapshot, const std::string& to) {
+  std::string QemuPlaintext(const std::string& snapshot,
+                            const std::string& to) {
     std::vector<std::string> command = {"qemu-img", "convert", "--object",
                                         "secret,id=s,file=key", "--image-opts"};
     if (!snapshot.empty()) {
@@ -153,8 +155,7 @@ class DirectoryViewTest : public ProgramTest {
   // `raw` that the table of `raw` says?
   void ExpectPartitionOf(const std::string& raw, const fs::path& state,
                          uint64_t number) {
-    const auto table =
-        nlohmann::json::parse(Tool({"sfdisk", "--json", raw}));
+    const auto table = nlohmann::json::parse(Tool({"sfdisk", "--json", raw}));
     for (const auto& entry : table.at("partitiontable").at("partitions")) {
       const std::string node = entry.at("node");
       if (node != raw + std::to_string(number)) continue;
@@ -242,7 +243,7 @@ TEST_F(DirectoryViewTest, GptPartitionsOfTheDiskAndOfItsSnapshots) {
               "../3");
     const std::string raw = QemuPlaintext(name, "snapshot.raw");
     Tool({"cmp", raw, (state / "disk").string()});
-    for (const unsigned number : {1, 2, 3, 4}) {
+    for (const unsigned number : {1U, 2U, 3U, 4U}) {
       ExpectPartitionOf(raw, state, number);
       ExpectTrueExtents(state / "partitions" / std::to_string(number));
     }
@@ -303,15 +304,14 @@ TEST_F(DirectoryViewTest, LogicalPartitionsOfAnMbr) {
   EXPECT_THAT(Names(directory()), ElementsAre("disk", "partitions"));
   EXPECT_FALSE(fs::exists(directory() / "snapshots"));
   EXPECT_THAT(Names(directory() / "partitions"), ElementsAre("1", "5", "6"));
-  for (const unsigned number : {1, 5, 6}) {
+  for (const unsigned number : {1U, 5U, 6U}) {
     ExpectPartitionOf("plain.raw", directory(), number);
     ExpectTrueExtents(directory() / "partitions" / std::to_string(number));
   }
   for (const char* name : {"0", "2", "01", "7", "-1", " 1", "4294967297"}) {
     EXPECT_FALSE(fs::exists(directory() / "partitions" / name)) << name;
   }
-  EXPECT_EQ(LoopRead(directory() / "partitions" / "1", ""),
-            Noise(1 << 20, 5));
+  EXPECT_EQ(LoopRead(directory() / "partitions" / "1", ""), Noise(1 << 20, 5));
   EXPECT_THAT(Tool({"fls", (directory() / "partitions" / "5").string()}),
               HasSubstr("evidence"));
   EXPECT_THAT(Tool({"fsstat", (directory() / "partitions" / "6").string()}),
@@ -399,14 +399,14 @@ TEST_F(DirectoryViewTest, NamesOfSnapshotsCannotLeadAway) {
   MakeFile("key", kPassphrase);
   Tool({"truncate", "-s", "1M", "plain.raw"});
   Encrypt();
-  const std::vector<std::string> names = {"..", ".", "x/../../y", "new\nline",
-                                          "100%", std::string(300, 'n')};
+  const std::vector<std::string> names = {
+      "..", ".", "x/../../y", "new\nline", "100%", std::string(300, 'n')};
   for (const std::string& name : names) TakeSnapshot(name);
   MountReadOnly();
-  EXPECT_THAT(Names(directory() / "snapshots"),
-              UnorderedElementsAre("%2E%2E", "%2E", "x%2F..%2F..%2Fy",
-                                   "new%0Aline", "100%25",
-                                   testing::StartsWith("nnn")));
+  EXPECT_THAT(
+      Names(directory() / "snapshots"),
+      UnorderedElementsAre("%2E%2E", "%2E", "x%2F..%2F..%2Fy", "new%0Aline",
+                           "100%25", testing::StartsWith("nnn")));
   for (const std::string& name : Names(directory() / "snapshots")) {
     const fs::path state = directory() / "snapshots" / name;
     EXPECT_THAT(Names(state), ElementsAre("disk"));
@@ -415,6 +415,41 @@ TEST_F(DirectoryViewTest, NamesOfSnapshotsCannotLeadAway) {
   // "." and ".." are what they are everywhere.
   EXPECT_EQ(StatusOf(directory() / "snapshots" / "..").st_ino,
             StatusOf(directory()).st_ino);
+  Unmount();
+}
+
+TEST_F(DirectoryViewTest, ThousandsOfSnapshotsAreListedOnceEach) {
+  constexpr uint64_t kCount = 5000;
+  MakeFile("key", "");
+  Tool({"qemu-img", "create", "-q", "-f", "qcow2", "disk.qcow2", "1M"});
+  // Each is the active state.
+  Bytes image = ReadHostFile(folder() / "disk.qcow2");
+  image.resize((image.size() + 65535) / 65536 * 65536);
+  const uint64_t table = image.size();
+  std::set<std::string> expected;
+  for (uint64_t i = 0; i < kCount; ++i) {
+    const uint64_t at = image.size();
+    const std::string name = fmt::format("{:08}", i);
+    expected.insert(name);
+    image.resize(at + 40 + name.size());
+    StoreNumber(image, at, 8, LoadNumber(image, 40, 8));
+    StoreNumber(image, at + 8, 4, LoadNumber(image, 36, 4));
+    StoreNumber(image, at + 14, 2, name.size());
+    StoreNumber(image, at + 16, 4, i);
+    std::ranges::copy(std::as_bytes(std::span(name)),
+                      image.begin() + static_cast<ptrdiff_t>(at + 40));
+  }
+  StoreNumber(image, 60, 4, kCount);
+  StoreNumber(image, 64, 8, table);
+  WriteHostFile(folder() / "disk.qcow2", image);
+  MountReadOnly();
+  const std::vector<std::string> names = Names(directory() / "snapshots");
+  EXPECT_EQ(names.size(), kCount);
+  EXPECT_EQ(std::set<std::string>(names.begin(), names.end()), expected);
+  const fs::path last = directory() / "snapshots" / names.back();
+  EXPECT_EQ(StatusOf(last / "disk").st_mtim.tv_sec,
+            static_cast<time_t>(kCount - 1));
+  EXPECT_EQ(ReadHostFile(last / "disk"), Bytes(kMiB));
   Unmount();
 }
 
@@ -440,8 +475,8 @@ TEST_F(DirectoryViewTest, ManySnapshotsShareOneCache) {
           "disk.qcow2"});
   }
   MountReadOnly();
-  const std::string server(Tool({"getfattr", "--only-values", "-n",
-                                 "user.pellucid.pid", "directory"}));
+  const std::string server(Tool(
+      {"getfattr", "--only-values", "-n", "user.pellucid.pid", "directory"}));
   const auto pid = static_cast<pid_t>(std::stol(server));
   DataBytes(directory() / "snapshots" / "0" / "disk");
   const uint64_t with_one = PeakKiB(pid);
@@ -490,8 +525,7 @@ TEST_F(DamagedTableTest, OneThatCannotBeReadHidesNothingElse) {
   EXPECT_EQ(stat((mountpoint() / "partitions").c_str(), &status), -1);
   EXPECT_EQ(errno, EIO);
   EXPECT_THAT(Log(), HasSubstr("reading the partition table of disk"));
-  EXPECT_EQ(StatusOf(mountpoint() / "disk").st_size,
-            static_cast<off_t>(kMiB));
+  EXPECT_EQ(StatusOf(mountpoint() / "disk").st_size, static_cast<off_t>(kMiB));
   EXPECT_EQ(EndByUnmount(), 0);
 }
 

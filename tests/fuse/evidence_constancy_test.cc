@@ -54,7 +54,8 @@ class EvidenceConstancyTest : public ProgramTest {
   }
   // Times in nanoseconds, length, blocks, owner, mode, links, xattrs.
   std::string Status() {
-    return Tool({"stat", "--format=%x %y %z %w %s %b %u %g %a %h %i", image()}) +
+    return Tool(
+               {"stat", "--format=%x %y %z %w %s %b %u %g %a %h %i", image()}) +
            Tool({"getfattr", "--dump", "--match=-", "--absolute-names",
                  image()});
   }
@@ -94,8 +95,7 @@ TEST_F(EvidenceConstancyTest, CommandsThatReadChangeNothing) {
                      image(), folder() / "copy of first"});
   ExpectUnchangedBy({"export", "--key-file", "key", "--unallocated", "--list",
                      folder() / "list", image(), folder() / "unallocated"});
-  ExpectUnchangedBy(
-      {"header", "backup", image(), folder() / "header.backup"});
+  ExpectUnchangedBy({"header", "backup", image(), folder() / "header.backup"});
 }
 
 TEST_F(EvidenceConstancyTest, AMountWhoseViewsAreReadChangesNothing) {
@@ -103,8 +103,8 @@ TEST_F(EvidenceConstancyTest, AMountWhoseViewsAreReadChangesNothing) {
   const std::string before = Status();
   MustRun({"mount", "--read-only", "--key-file", "key", image(), "directory"});
   const std::string seen = Tool({"find", "directory", "-type", "f"});
-  for (const char* file : {"directory/partitions/2",
-                           "directory/snapshots/first/partitions/1"}) {
+  for (const char* file :
+       {"directory/partitions/2", "directory/snapshots/first/partitions/1"}) {
     EXPECT_THAT(seen, testing::HasSubstr(file));
   }
   Tool({"tar", "--create", "--file=all.tar", "directory"});

@@ -30,11 +30,10 @@ TEST(ViewNamesTest, WhatIsNoFileNameIsSpelledOut) {
 }
 
 TEST(ViewNamesTest, ControlCharactersAreSpelledOut) {
-  EXPECT_THAT(
-      Safe({"a\nb", "\x1b[31m", std::string("a\0b", 3), "\x7f", "\u009b1m",
-            "a\u202egnp.exe", "\u2066", "\u2028"}),
-      ElementsAre("a%0Ab", "%1B[31m", "a%00b", "%7F", "%C2%9B1m",
-                  "a%E2%80%AEgnp.exe", "%E2%81%A6", "%E2%80%A8"));
+  EXPECT_THAT(Safe({"a\nb", "\x1b[31m", std::string("a\0b", 3), "\x7f",
+                    "\u009b1m", "a\u202egnp.exe", "\u2066", "\u2028"}),
+              ElementsAre("a%0Ab", "%1B[31m", "a%00b", "%7F", "%C2%9B1m",
+                          "a%E2%80%AEgnp.exe", "%E2%81%A6", "%E2%80%A8"));
 }
 
 TEST(ViewNamesTest, BytesThatAreNotUtf8AreSpelledOut) {

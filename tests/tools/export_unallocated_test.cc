@@ -30,8 +30,8 @@ class ExportUnallocatedTest : public EncryptedImageTest {
   // qemu-img snapshot or qemu-io on the encrypted image.
   void Qemu(std::vector<std::string> program,
             const std::vector<std::string>& what) {
-    program.insert(program.end(),
-                   {"--object", "secret,id=s,file=" + KeyFile(), "--image-opts"});
+    program.insert(program.end(), {"--object", "secret,id=s,file=" + KeyFile(),
+                                   "--image-opts"});
     program.insert(program.end(), what.begin(), what.end());
     // Otherwise qemu-img makes a hole of what it frees.
     program.push_back(
@@ -99,10 +99,10 @@ TEST_F(ExportUnallocatedTest, ADeletedSnapshotIsFound) {
   for (const uint64_t place : places) EXPECT_TRUE(listed[place / kCluster]);
   for (uint64_t at = 0; at + kCluster <= remains.size(); at += kCluster) {
     if (listed[at / kCluster]) continue;
-    EXPECT_FALSE(std::any_of(
-        remains.begin() + static_cast<ptrdiff_t>(at),
-        remains.begin() + static_cast<ptrdiff_t>(at + kCluster),
-        [](std::byte byte) { return byte != std::byte{0}; }))
+    EXPECT_FALSE(
+        std::any_of(remains.begin() + static_cast<ptrdiff_t>(at),
+                    remains.begin() + static_cast<ptrdiff_t>(at + kCluster),
+                    [](std::byte byte) { return byte != std::byte{0}; }))
         << at;
   }
 }
@@ -135,7 +135,8 @@ TEST_F(ExportUnallocatedTest, WithoutDecryptionItIsWhatIsStored) {
       continue;
     }
     ++clusters;
-    EXPECT_TRUE(std::ranges::equal(part, std::span(image).subspan(at, kCluster)))
+    EXPECT_TRUE(
+        std::ranges::equal(part, std::span(image).subspan(at, kCluster)))
         << at;
   }
   EXPECT_GE(clusters, kDataLength / kCluster);
@@ -152,9 +153,9 @@ TEST_F(ExportUnallocatedTest, SectorsThatWereNeverWrittenAreZeros) {
                 .exit_code,
             0);
   const Bytes remains = ReadHostFile(folder_ / "remains");
-  EXPECT_TRUE(std::ranges::all_of(
-      std::span(remains).last(kCluster),
-      [](std::byte byte) { return byte == std::byte{0}; }));
+  EXPECT_TRUE(
+      std::ranges::all_of(std::span(remains).last(kCluster),
+                          [](std::byte byte) { return byte == std::byte{0}; }));
 }
 
 TEST_F(ExportUnallocatedTest, WhatCannotBeIsRefused) {
@@ -172,20 +173,32 @@ TEST_F(ExportUnallocatedTest, WhatCannotBeIsRefused) {
               HasSubstr("raw: is not a qcow2 image"));
   EXPECT_THAT(refusal({"--unallocated", "aes.qcow2", "remains"}, 5),
               HasSubstr("--encryption none"));
-  EXPECT_THAT(refusal({"--unallocated", "--header", "raw", "disk.qcow2",
-                       "remains"},
-                      5),
-              HasSubstr("--encryption none"));
-  EXPECT_THAT(refusal({"--unallocated", "--snapshot", "a", "disk.qcow2",
-                       "remains"},
-                      2),
-              HasSubstr("leave --snapshot out"));
+  EXPECT_THAT(
+      refusal({"--unallocated", "--header", "raw", "disk.qcow2", "remains"}, 5),
+      HasSubstr("--encryption none"));
+  EXPECT_THAT(
+      refusal({"--unallocated", "--snapshot", "a", "disk.qcow2", "remains"}, 2),
+      HasSubstr("leave --snapshot out"));
   EXPECT_THAT(refusal({"--list", "runs", "disk.qcow2", "remains"}, 2),
               HasSubstr("--unallocated"));
-  EXPECT_THAT(refusal({"--unallocated", "--list", "remains", "disk.qcow2",
-                       "remains"},
-                      2),
-              HasSubstr("the same"));
+  EXPECT_THAT(
+      refusal({"--unallocated", "--list", "remains", "disk.qcow2", "remains"},
+              2),
+      HasSubstr("the same"));
+}
+
+TEST_F(ExportUnallocatedTest, FilesThatTheImageNamesAreNotNeeded) {
+  Tool({"qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", "missing", "-F",
+        "qcow2", "top.qcow2", "1M"});
+  const ProgramResult over_backing =
+      RunPellucid({"export", "--unallocated", "top.qcow2", "remains"});
+  EXPECT_EQ(over_backing.exit_code, 0) << over_backing.err;
+  Tool({"qemu-img", "create", "-q", "-f", "qcow2", "-o", "data_file=data",
+        "data.qcow2", "1M"});
+  const ProgramResult external =
+      RunPellucid({"export", "--unallocated", "data.qcow2", "nothing"});
+  EXPECT_EQ(external.exit_code, 5);
+  EXPECT_THAT(external.err, HasSubstr("external data file"));
 }
 
 TEST_F(ExportUnallocatedTest, ADamagedImageIsReadWithAWarning) {
