@@ -6,6 +6,7 @@
 #include <boost/program_options/value_semantic.hpp>
 #include <ctime>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
@@ -119,53 +120,82 @@ std::string CommandLine(const std::vector<std::string>& words) {
   return line;
 }
 
+// The report while it is made.
+struct Draft {
+  Json json;
+  int exit_code = 0;  // Of the first part that failed.
+
+  void AddWarning(const std::string& warning) {
+    Warn(warning);
+    json["warnings"].push_back(warning);
+  }
+
+  // What is damaged keeps nobody from reading about the rest.
+  void AddPart(const char* part, const std::function<Json()>& facts) {
+    try {
+      json[part] = facts();
+    } catch (const Error& error) {
+      Warn(error.what());
+      json["errors"].push_back({{"part", part}, {"error", error.what()}});
+      if (exit_code == 0) exit_code = static_cast<int>(error.exit_code());
+    }
+  }
+};
+
 // What needs the key.
-void AddUnlockedFacts(Json& report, const OpenOptions& options,
+void AddUnlockedParts(Draft& draft, const OpenOptions& options,
                       const ReportArguments& arguments,
                       const ReportDepth& depth) {
   const auto passphrases = arguments.open.MakePassphraseSource(options);
-  OpenedImage image = OpenAndWarn(options, *passphrases);
-  for (const std::string& warning : image.warnings) {
-    report["warnings"].push_back(warning);
-  }
-  report["disk"] = DiskFacts(*image.device);
-  report["snapshot_disks"] = SnapshotDiskFacts(image);
-  if (depth.read_everything) {
-    report["plaintext"] = PlaintextFacts(*image.device, depth);
-  }
+  OpenedImage image = OpenImage(options, *passphrases);
+  for (const std::string& warning : image.warnings) draft.AddWarning(warning);
+  draft.AddPart("disk", [&] { return DiskFacts(*image.device); });
+  draft.AddPart("snapshot_disks", [&] { return SnapshotDiskFacts(image); });
+  if (!depth.read_everything) return;
+  draft.AddPart("plaintext",
+                [&] { return PlaintextFacts(*image.device, depth); });
 }
 
 // `words` are those of the command line, behind the subcommand.
-Json MakeReport(const OpenOptions& options, const ReportArguments& arguments,
-                const std::vector<std::string>& words,
-                const ReportDepth& depth) {
-  Json report = {{"report",
-                  {{"program", "pellucid"},
-                   {"version", PELLUCID_VERSION},
-                   {"command", CommandLine(words)},
-                   {"began", Now()},
-                   {"ended", nullptr},
-                   {"unlocked", depth.unlock},
-                   {"read_everything", depth.read_everything}}},
-                 {"image", nullptr},
-                 {"leaks", nullptr},
-                 {"disk", nullptr},
-                 {"snapshot_disks", Json::array()},
-                 {"allocation", nullptr},
-                 {"plaintext", nullptr},
-                 {"files", nullptr},
-                 {"warnings", Json::array()}};
+Draft MakeReport(const OpenOptions& options, const ReportArguments& arguments,
+                 const std::vector<std::string>& words,
+                 const ReportDepth& depth) {
+  Draft draft;
+  draft.json = {{"report",
+                 {{"program", "pellucid"},
+                  {"version", PELLUCID_VERSION},
+                  {"command", CommandLine(words)},
+                  {"began", Now()},
+                  {"ended", nullptr},
+                  {"unlocked", depth.unlock},
+                  {"read_everything", depth.read_everything}}},
+                {"image", nullptr},
+                {"leaks", nullptr},
+                {"disk", nullptr},
+                {"snapshot_disks", Json::array()},
+                {"allocation", nullptr},
+                {"plaintext", nullptr},
+                {"files", nullptr},
+                {"warnings", Json::array()},
+                {"errors", Json::array()}};
   const EvidenceFiles evidence;
   const ImageInfo info = DescribeImage(options);
-  report["image"] = Json::parse(FormatInfoAsJson(info));
+  draft.json["image"] = Json::parse(FormatInfoAsJson(info));
   evidence.CheckIsNone(arguments.output);
-  if (depth.unlock) AddUnlockedFacts(report, options, arguments, depth);
-  ImageMap map(options);
-  report["allocation"] = AllocationFacts(map);
-  report["leaks"] = LeakFacts(options, info, depth);
-  report["files"] = FileFacts(evidence.files(), options, depth);
-  report["report"]["ended"] = Now();
-  return report;
+  if (depth.unlock) AddUnlockedParts(draft, options, arguments, depth);
+  draft.AddPart("allocation", [&] {
+    ImageMap map(options);
+    // Otherwise they were told when it was unlocked.
+    for (const std::string& warning : map.warnings()) {
+      if (!depth.unlock) draft.AddWarning(warning);
+    }
+    return AllocationFacts(map);
+  });
+  draft.AddPart("leaks", [&] { return LeakFacts(options, info, depth); });
+  draft.AddPart("files",
+                [&] { return FileFacts(evidence.files(), options, depth); });
+  draft.json["report"]["ended"] = Now();
+  return draft;
 }
 
 void WritePage(const Json& report, const ReportArguments& arguments) {
@@ -197,14 +227,14 @@ int RunReportCommand(const std::vector<std::string>& words) {
                                  arguments.output));
   }
   return RunForensically(arguments.open.forensic(), "report", words, [&] {
-    const Json report = MakeReport(open_options, arguments, words, depth);
-    if (!arguments.output.empty()) WritePage(report, arguments);
+    const Draft draft = MakeReport(open_options, arguments, words, depth);
+    if (!arguments.output.empty()) WritePage(draft.json, arguments);
     if (arguments.json) {
       constexpr bool kAsciiOnly = true;
-      fmt::print("{}\n", report.dump(2, ' ', kAsciiOnly,
-                                     Json::error_handler_t::replace));
+      fmt::print("{}\n", draft.json.dump(2, ' ', kAsciiOnly,
+                                         Json::error_handler_t::replace));
     }
-    return 0;
+    return draft.exit_code;
   });
 }
 

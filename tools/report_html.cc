@@ -65,6 +65,7 @@ constexpr std::array kSections = {
             "structure, or random as compressed and encrypted data is."},
     Section{"files", "Files that were read", ""},
     Section{"warnings", "Warnings", ""},
+    Section{"errors", "Errors", "What could not be read and is missing above."},
 };
 
 std::string NameOf(std::string_view key) {

@@ -492,6 +492,29 @@ TEST_F(ReportCommandTest, ARawVolumeIsReported) {
   CheckPageIsValid();
 }
 
+TEST_F(ReportCommandTest, WhatIsDamagedIsNamedAndTheRestReported) {
+  Bytes image = ReadHostFile(MakeImage("disk.qcow2"));
+  const uint64_t table =
+      LoadNumber(image, LoadNumber(image, 40, 8), 8) & 0x00ff'ffff'ffff'fe00;
+  StoreNumber(image, table + 8 * (kDataOffset / kCluster), 8,
+              uint64_t{1} << 63 | 0x1000200);  // Not a cluster's offset.
+  WriteHostFile(folder_ / "disk.qcow2", image);
+  const ProgramResult result =
+      RunPellucid({"report", "--json", "--output", "page.html", "--key-file",
+                   KeyFile(), "disk.qcow2"});
+  EXPECT_EQ(result.exit_code, 4) << result.err;
+  const json report = json::parse(result.out);
+  EXPECT_EQ(report["plaintext"], nullptr);
+  EXPECT_EQ(report["disk"]["size"], kImageSize);
+  ASSERT_GE(report["errors"].size(), 1u);
+  EXPECT_EQ(report["errors"][0]["part"], "plaintext");
+  EXPECT_THAT(report["errors"][0]["error"].get<std::string>(),
+              HasSubstr("disk.qcow2"));
+  EXPECT_EQ(report["leaks"]["unreferenced_clusters"]["tables_are_damaged"],
+            true);
+  CheckPageShows(report);
+}
+
 TEST_F(ReportCommandTest, WhatCannotBeIsRefused) {
   const Bytes image = ReadHostFile(MakeImage("disk.qcow2"));
   KeyFile();
