@@ -99,26 +99,24 @@ Json FindingsOf(const std::optional<StaleClusters>& stale,
   const bool has_luks_clusters = info.qcow2 && info.qcow2->luks;
   const bool is_encrypted = IsEncrypted(info);
   Json findings = Json::array();
-  if (compressed_plaintext != 0) {
-    findings.push_back(fmt::format(
-        "{} compressed clusters are plaintext in an encrypted image",
-        compressed_plaintext));
-  }
+  const auto add = [&](std::string_view what, uint64_t clusters) {
+    if (clusters != 0)
+      findings.push_back(fmt::format("{}: {}", what, clusters));
+  };
+  add("compressed clusters that are plaintext in an encrypted image",
+      compressed_plaintext);
   if (!stale) return findings;
-  if (stale->plain != 0) {
-    findings.push_back(fmt::format(
-        "{} clusters that nothing refers to hold data {}", stale->plain,
-        is_encrypted ? "that is not encrypted: anybody can read it in the file"
-                     : "of earlier states"));
-  }
-  if (stale->noise != 0) {
-    findings.push_back(fmt::format(
-        "{} clusters that nothing refers to hold {}", stale->noise,
-        has_luks_clusters ? "ciphertext of earlier states; `pellucid export "
-                            "--unallocated` decrypts it"
-        : is_encrypted    ? "ciphertext of earlier states"
-                          : "data of earlier states that looks random"));
-  }
+  add(is_encrypted ? "clusters that nothing refers to, with data that is not "
+                     "encrypted and that anybody can read in the file"
+                   : "clusters that nothing refers to, with data",
+      stale->plain);
+  add(has_luks_clusters
+          ? "clusters that nothing refers to, with ciphertext of earlier "
+            "states, which `pellucid export --unallocated` decrypts"
+      : is_encrypted
+          ? "clusters that nothing refers to, with ciphertext of earlier states"
+          : "clusters that nothing refers to, with data that looks random",
+      stale->noise);
   if (stale->tables_are_damaged) {
     findings.push_back(
         "the tables are damaged: clusters in use may be among those that "

@@ -355,7 +355,7 @@ TEST_F(ReportCommandTest, ADeletedSnapshotIsReported) {
   // The snapshot's L1 and L2 tables.
   EXPECT_GE(clusters["old_tables"], 1);
   EXPECT_THAT(leaks["findings"].get<std::vector<std::string>>(),
-              ElementsAre(HasSubstr("hold ciphertext of earlier states")));
+              ElementsAre(HasSubstr("with ciphertext of earlier states")));
   // The key is not needed for it.
   EXPECT_EQ(Report({"--no-unlock", "disk.qcow2"})["leaks"], leaks);
 }
@@ -383,8 +383,7 @@ TEST_F(ReportCommandTest, PlaintextFromBeforeTheEncryptionIsReported) {
   EXPECT_EQ(clusters["random"], 0);
   EXPECT_EQ(clusters["with_data"], 2);
   EXPECT_THAT(leaks["findings"].get<std::vector<std::string>>(),
-              ElementsAre(HasSubstr("1 clusters that nothing refers to hold "
-                                    "data that is not encrypted")));
+              ElementsAre(testing::MatchesRegex(".*not encrypted.*: 1")));
 }
 
 TEST_F(ReportCommandTest, CompressedClustersInAnEncryptedImageAreReported) {
@@ -397,7 +396,7 @@ TEST_F(ReportCommandTest, CompressedClustersInAnEncryptedImageAreReported) {
   const json leaks = Report({"--no-unlock", "both.qcow2"})["leaks"];
   EXPECT_EQ(leaks["compressed_plaintext_clusters"], 1);
   EXPECT_THAT(leaks["findings"][0].get<std::string>(),
-              HasSubstr("1 compressed clusters are plaintext"));
+              testing::MatchesRegex("compressed clusters .*: 1"));
 }
 
 TEST_F(ReportCommandTest, HostileNamesStayText) {
