@@ -2,10 +2,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "engine/errors.h"
@@ -220,6 +223,40 @@ TEST_F(ManifestTest, ChangesAreFoundToTheChunk) {
     EXPECT_EQ(differences({99 * kMiB + 3, 104 * kMiB, 300 * kMiB}, false),
               (Ranges{{99 * kMiB, kMiB}}));
   }
+}
+
+// Tells of its first extent only when what lies behind 100 MiB was looked at.
+class LateBeginning : public IntervalDevice {
+ public:
+  using IntervalDevice::IntervalDevice;
+
+  void Read(uint64_t offset, std::span<std::byte> out) override {
+    IntervalDevice::Read(offset, out);
+    if (offset > 100 * kMiB) later_was_read_ = true;
+  }
+  Extent ExtentAt(uint64_t offset, uint64_t max_length) override {
+    for (int i = 0; i < 1000 && offset == 0 && !later_was_read_; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    if (offset == 0)
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    return IntervalDevice::ExtentAt(offset, max_length);
+  }
+
+ private:
+  std::atomic<bool> later_was_read_ = false;
+};
+
+TEST_F(ManifestTest, TheFirstDifferenceIsNotTheFirstThatIsFound) {
+  IntervalDevice device(110 * kMiB);
+  device.AddData(100 * kMiB, 103 * kMiB);
+  Write(device, {.offset = 0, .length = device.size()}, kMiB);
+  LateBeginning copy(device.size());
+  copy.AddData(99 * kMiB, 99 * kMiB + 1);
+  copy.AddData(100 * kMiB, 101 * kMiB);
+  const std::vector<ByteRange> ranges = Check(copy, 0, false);
+  ASSERT_THAT(ranges, SizeIs(1));
+  EXPECT_EQ(ranges[0].offset, 99 * kMiB);
 }
 
 TEST_F(ManifestTest, DataThatChangedToZerosOrOtherDataIsFound) {
