@@ -14,6 +14,8 @@ HostFileRules& Rules() {
 
 void SetHostFileRules(HostFileRules rules) { Rules() = std::move(rules); }
 
+const HostFileRules& GetHostFileRules() { return Rules(); }
+
 bool MustKeepEvidence() { return Rules().keep_evidence; }
 
 void ReportOpenedHostFile(const OpenedHostFile& opened) {

@@ -32,6 +32,8 @@ struct HostFileRules {
 
 // Before the first file is opened and before the first thread is started.
 void SetHostFileRules(HostFileRules rules);
+// Those that hold now.
+const HostFileRules& GetHostFileRules();
 
 // For those who open files.
 bool MustKeepEvidence();

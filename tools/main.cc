@@ -35,6 +35,7 @@
 #include "tools/mistyped_word.h"
 #include "tools/mount_command.h"
 #include "tools/mount_helper.h"
+#include "tools/report_command.h"
 #include "tools/resize_command.h"
 #include "tools/snapshot_command.h"
 #include "tools/umount_command.h"
@@ -63,6 +64,8 @@ constexpr std::array kSubcommands = {
                RunExportCommand},
     Subcommand{"verify", "compare a copy with a manifest of hashes",
                RunVerifyCommand},
+    Subcommand{"report", "describe an image and its contents, as evidence",
+               RunReportCommand},
     Subcommand{"import", "copy plaintext from a file or a pipe into an image",
                RunImportCommand},
     Subcommand{"create", "make a new image or detached header",

@@ -96,6 +96,8 @@ TEST_F(EvidenceConstancyTest, CommandsThatReadChangeNothing) {
   ExpectUnchangedBy({"export", "--key-file", "key", "--unallocated", "--list",
                      folder() / "list", image(), folder() / "unallocated"});
   ExpectUnchangedBy({"header", "backup", image(), folder() / "header.backup"});
+  ExpectUnchangedBy({"report", "--json", "--output", folder() / "page.html",
+                     "--hash", "sha256", "--key-file", "key", image()});
 }
 
 TEST_F(EvidenceConstancyTest, AMountWhoseViewsAreReadChangesNothing) {

@@ -1,0 +1,30 @@
+#ifndef PELLUCID_ENGINE_VOLUME_SIGNATURE_H_
+#define PELLUCID_ENGINE_VOLUME_SIGNATURE_H_
+
+#include <string>
+#include <vector>
+
+#include "engine/block_device.h"
+
+namespace pellucid {
+
+// What a disk or a partition says that it holds.
+struct VolumeSignature {
+  std::string type;   // As blkid calls it: "ext4", "vfat", "LVM2_member", ...
+  std::string label;  // Empty without one. UTF-8 where the volume keeps to it.
+  std::string uuid;   // As blkid writes it; empty without one.
+};
+
+// The signatures of ext2 to ext4, xfs, btrfs, NTFS, FAT, exFAT, swap space,
+// LVM's physical volumes, LUKS and ISO 9660 that `volume` has, those first that
+// stand nearer to its beginning: usually one, several if a volume was formatted
+// again and the old signature not wiped, and none for what is not known here.
+//
+// Nothing that is found is believed: a signature costs two reads of at most 64
+// KiB beyond the first 68 KiB of the volume. Throws what volume.Read() does.
+// Safe to call from many threads.
+std::vector<VolumeSignature> FindVolumeSignatures(BlockDevice& volume);
+
+}  // namespace pellucid
+
+#endif  // PELLUCID_ENGINE_VOLUME_SIGNATURE_H_

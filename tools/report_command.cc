@@ -1,0 +1,241 @@
+#include "tools/report_command.h"
+
+#include <fmt/core.h>
+
+#include <boost/program_options/options_description.hpp>
+#include <boost/program_options/value_semantic.hpp>
+#include <ctime>
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+
+#include "engine/errors.h"
+#include "engine/image_map.h"
+#include "engine/new_file.h"
+#include "tools/command_line.h"
+#include "tools/copy_arguments.h"
+#include "tools/evidence_files.h"
+#include "tools/forensic_run.h"
+#include "tools/info_json.h"
+#include "tools/open_arguments.h"
+#include "tools/report_facts.h"
+#include "tools/report_html.h"
+#include "tools/utc_date.h"
+
+namespace pellucid::cli {
+namespace {
+
+namespace po = boost::program_options;
+using Json = nlohmann::ordered_json;
+
+const CommandSyntax kSyntax = {
+    .synopsis = "pellucid report [OPTION]... IMAGE",
+    .description =
+        "Describes IMAGE: container, encryption, snapshots, partitions and "
+        "file\n"
+        "systems, which parts are stored, what the plaintext looks like, what\n"
+        "leaks, and hashes; as JSON (--json), or as a page for a browser\n"
+        "(--output), or both. Changes nothing in IMAGE.",
+    .operands = {"IMAGE"},
+    .common_options = {"json", "output", "hash", "quick", "no-unlock",
+                       "forensic", "key-file", "header"},
+};
+
+struct ReportArguments {
+  OpenArguments open;
+  bool json = false;
+  std::string output;
+  bool force = false;
+  std::string hash;
+  bool quick = false;
+  bool no_unlock = false;
+  std::string threads;
+  bool quiet = false;
+
+  void AddTo(po::options_description& options);
+};
+
+void ReportArguments::AddTo(po::options_description& options) {
+  options.add_options()                                            //
+      ("json", po::bool_switch(&json), "print JSON for programs")  //
+      ("output", po::value(&output)->value_name("FILE"),
+       "write an HTML page to FILE, which needs no network and no script")  //
+      ("force", po::bool_switch(&force), "overwrite an existing FILE")      //
+      ("hash", po::value(&hash)->value_name("NAME,..."),
+       "hash the plaintext and every file that was read (md5, sha1, sha256, "
+       "blake2b, ...); takes time for zeros, too")  //
+      ("quick", po::bool_switch(&quick),
+       "do not read the plaintext, nor clusters that nothing refers to")  //
+      ("no-unlock", po::bool_switch(&no_unlock),
+       "ask for no passphrase and report what can be seen without one")  //
+      ("threads", po::value(&threads)->value_name("N"),
+       "default: one for each processor");
+  AddQuietTo(options, &quiet);
+  open.AddTo(options);
+}
+
+ReportDepth DepthOf(const ReportArguments& arguments) {
+  ReportDepth depth;
+  depth.unlock = !arguments.no_unlock;
+  depth.read_everything = !arguments.quick;
+  if (!arguments.hash.empty()) {
+    depth.hash_names = ParseHashNames("hash", arguments.hash);
+  }
+  depth.threads = ParseThreads(arguments.threads);
+  depth.quiet = arguments.quiet;
+  return depth;
+}
+
+std::string Now() {
+  timespec now = {};
+  clock_gettime(CLOCK_REALTIME, &now);
+  return FormatUtcDate(now.tv_sec, static_cast<uint32_t>(now.tv_nsec));
+}
+
+// As a shell takes it.
+std::string CommandLine(const std::vector<std::string>& words) {
+  std::string line = "pellucid report";
+  for (const std::string& word : words) {
+    constexpr const char* kHarmless =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+        "-_./,:=@%+";
+    line += ' ';
+    if (!word.empty() &&
+        word.find_first_not_of(kHarmless) == std::string::npos) {
+      line += word;
+      continue;
+    }
+    line += '\'';
+    for (const char c : word) {
+      if (c == '\'') {
+        line += "'\\''";
+      } else {
+        line += c;
+      }
+    }
+    line += '\'';
+  }
+  return line;
+}
+
+// The report while it is made.
+struct Draft {
+  Json json;
+  int exit_code = 0;  // Of the first part that failed.
+
+  void AddWarning(const std::string& warning) {
+    Warn(warning);
+    json["warnings"].push_back(warning);
+  }
+
+  // What is damaged keeps nobody from reading about the rest.
+  void AddPart(const char* part, const std::function<Json()>& facts) {
+    try {
+      json[part] = facts();
+    } catch (const Error& error) {
+      Warn(error.what());
+      json["errors"].push_back({{"part", part}, {"error", error.what()}});
+      if (exit_code == 0) exit_code = static_cast<int>(error.exit_code());
+    }
+  }
+};
+
+// What needs the key.
+void AddUnlockedParts(Draft& draft, const OpenOptions& options,
+                      const ReportArguments& arguments,
+                      const ReportDepth& depth) {
+  const auto passphrases = arguments.open.MakePassphraseSource(options);
+  OpenedImage image = OpenImage(options, *passphrases);
+  for (const std::string& warning : image.warnings) draft.AddWarning(warning);
+  draft.AddPart("disk", [&] { return DiskFacts(*image.device); });
+  draft.AddPart("snapshot_disks", [&] { return SnapshotDiskFacts(image); });
+  if (!depth.read_everything) return;
+  draft.AddPart("plaintext",
+                [&] { return PlaintextFacts(*image.device, depth); });
+}
+
+// `words` are those of the command line, behind the subcommand.
+Draft MakeReport(const OpenOptions& options, const ReportArguments& arguments,
+                 const std::vector<std::string>& words,
+                 const ReportDepth& depth) {
+  Draft draft;
+  draft.json = {{"report",
+                 {{"program", "pellucid"},
+                  {"version", PELLUCID_VERSION},
+                  {"command", CommandLine(words)},
+                  {"began", Now()},
+                  {"ended", nullptr},
+                  {"unlocked", depth.unlock},
+                  {"read_everything", depth.read_everything}}},
+                {"image", nullptr},
+                {"leaks", nullptr},
+                {"disk", nullptr},
+                {"snapshot_disks", Json::array()},
+                {"allocation", nullptr},
+                {"plaintext", nullptr},
+                {"files", nullptr},
+                {"warnings", Json::array()},
+                {"errors", Json::array()}};
+  const EvidenceFiles evidence;
+  const ImageInfo info = DescribeImage(options);
+  draft.json["image"] = Json::parse(FormatInfoAsJson(info));
+  evidence.CheckIsNone(arguments.output);
+  if (depth.unlock) AddUnlockedParts(draft, options, arguments, depth);
+  draft.AddPart("allocation", [&] {
+    ImageMap map(options);
+    // Otherwise they were told when it was unlocked.
+    for (const std::string& warning : map.warnings()) {
+      if (!depth.unlock) draft.AddWarning(warning);
+    }
+    return AllocationFacts(map);
+  });
+  draft.AddPart("leaks", [&] { return LeakFacts(options, info, depth); });
+  draft.AddPart("files",
+                [&] { return FileFacts(evidence.files(), options, depth); });
+  draft.json["report"]["ended"] = Now();
+  return draft;
+}
+
+void WritePage(const Json& report, const ReportArguments& arguments) {
+  const std::string page = FormatReportAsHtml(report);
+  NewFile file(arguments.output, arguments.force);
+  file.device().Write(0, std::as_bytes(std::span(page)));
+  file.Keep();
+}
+
+}  // namespace
+
+int RunReportCommand(const std::vector<std::string>& words) {
+  ReportArguments arguments;
+  po::options_description options;
+  arguments.AddTo(options);
+  const auto operands = ParseCommandLine(kSyntax, options, words);
+  if (!operands) return 0;
+  if (!arguments.json && arguments.output.empty()) {
+    throw UsageError(
+        "where does the report go? Say --json, --output FILE, or both");
+  }
+  const ReportDepth depth = DepthOf(arguments);
+  OpenOptions open_options = arguments.open.ToOpenOptions();
+  open_options.image = (*operands)[0];
+  // Before anybody has to type a passphrase and to wait.
+  if (!arguments.force && !arguments.output.empty() &&
+      std::filesystem::exists(arguments.output)) {
+    throw UsageError(fmt::format("{}: exists already; --force overwrites it",
+                                 arguments.output));
+  }
+  return RunForensically(arguments.open.forensic(), "report", words, [&] {
+    const Draft draft = MakeReport(open_options, arguments, words, depth);
+    if (!arguments.output.empty()) WritePage(draft.json, arguments);
+    if (arguments.json) {
+      constexpr bool kAsciiOnly = true;
+      fmt::print("{}\n", draft.json.dump(2, ' ', kAsciiOnly,
+                                         Json::error_handler_t::replace));
+    }
+    return draft.exit_code;
+  });
+}
+
+}  // namespace pellucid::cli
