@@ -45,11 +45,12 @@ std::optional<uint32_t> PagePool::Take() {
 }
 
 void PagePool::Return(uint32_t page) {
+  // First: whoever takes the page at once must not count as one more.
+  --used_;
   uint64_t head = head_;
   do {
     next_[page].store(static_cast<uint32_t>(head), std::memory_order_relaxed);
   } while (!head_.compare_exchange_weak(head, ((head >> 32) + 1) << 32 | page));
-  --used_;
 }
 
 }  // namespace pellucid
