@@ -64,6 +64,7 @@ struct MountArguments {
   CacheArguments cache;
   std::string overlay;
   std::string idle_timeout;
+  bool no_sandbox = false;
 
   // Adds the options to `options`, which keeps pointers into this object.
   void AddTo(po::options_description& options) {
@@ -74,7 +75,9 @@ struct MountArguments {
         ("idle-timeout", po::value(&idle_timeout)->value_name("TIME"),
          "unmount when nobody has used the mount for TIME: 90 or 90s "
          "(seconds), "
-         "15m, 2h, 1d");
+         "15m, 2h, 1d")  //
+        ("no-sandbox", po::bool_switch(&no_sandbox),
+         "let the serving process keep all of its rights, for debugging");
   }
 };
 
@@ -135,16 +138,13 @@ WantedAccess OverlayAccess(const OpenArguments& arguments,
 int RunMountCommand(const std::vector<std::string>& words) {
   MountArguments arguments;
   bool foreground = false;
-  bool no_sandbox = false;
   std::vector<std::string> mount_option_lists;
   po::options_description options;
   options.add_options()  //
       ("options,o", po::value(&mount_option_lists)->value_name("OPTION,..."),
        "mount options; may be repeated")  //
       ("foreground,f", po::bool_switch(&foreground),
-       "do not return before the unmount; messages go to standard error")  //
-      ("no-sandbox", po::bool_switch(&no_sandbox),
-       "let the serving process keep all of its rights, for debugging");
+       "do not return before the unmount; messages go to standard error");
   arguments.AddTo(options);
   const auto operands = ParseCommandLine(kSyntax, options, words);
   if (!operands) return 0;
@@ -177,7 +177,7 @@ int RunMountCommand(const std::vector<std::string>& words) {
         "background has nobody to tell at its end");
   }
   // At the end the files of --forensic are looked at again, by their names.
-  mount_options.sandbox = !no_sandbox && !forensic.wanted();
+  mount_options.sandbox = !arguments.no_sandbox && !forensic.wanted();
   auto passphrases = arguments.open.MakePassphraseSource(open_options);
   // Before the passphrase is asked for: it would have been typed in vain.
   const fuse::Mountpoint mountpoint = fuse::CheckMountpoint(

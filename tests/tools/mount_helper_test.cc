@@ -80,7 +80,7 @@ TEST(MountHelper, ItsManualPageHasTheOptionsOfMount) {
   page.erase(std::remove(page.begin(), page.end(), '\\'), page.end());
   const std::string help =
       RunProgram({PELLUCID_PROGRAM, "mount", "--help"}).out;
-  const std::regex long_option("\n  --([a-z][a-z-]*)");
+  const std::regex long_option("\n  --([a-z][a-z0-9-]*)");
   size_t options = 0;
   for (std::sregex_iterator match(help.begin(), help.end(), long_option), end;
        match != end; ++match, ++options) {
