@@ -56,6 +56,7 @@ Qcow2Info DescribeQcow2(const ImageLayer& layer) {
                         (header.size % header.cluster_size() != 0);
   info.allocated_clusters = allocation.clusters;
   info.compressed_clusters = allocation.compressed;
+  info.unreadable_tables = allocation.unreadable;
   return info;
 }
 
@@ -71,6 +72,11 @@ std::vector<std::string> WarningsAbout(const Qcow2Info& qcow2) {
     warnings.push_back(
         "the legacy AES of qcow2 protects little: the passphrase itself, cut "
         "to 16 bytes, is the key, and a wrong one goes unnoticed");
+  }
+  if (!qcow2.unreadable_tables.empty()) {
+    warnings.push_back(fmt::format(
+        "what is allocated is counted without tables that cannot be read: {}",
+        qcow2.unreadable_tables));
   }
   if (qcow2.encryption != "none" && qcow2.compressed_clusters != 0) {
     warnings.push_back(

@@ -81,6 +81,7 @@ struct Qcow2Info {
   uint64_t total_clusters = 0;
   uint64_t allocated_clusters = 0;
   uint64_t compressed_clusters = 0;
+  std::string unreadable_tables;  // Why some are left out; empty if none is.
   std::vector<SnapshotInfo> snapshots;
 };
 

@@ -1,6 +1,7 @@
 #ifndef PELLUCID_TESTS_ENGINE_RUN_COST_H_
 #define PELLUCID_TESTS_ENGINE_RUN_COST_H_
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <ctime>
@@ -33,7 +34,10 @@ class RunCost {
   }
 
   std::chrono::nanoseconds time() const { return ProcessorTime() - begin_; }
-  uint64_t bytes() const { return HighestMemory() - memory_; }
+  uint64_t bytes() const {
+    // Less than before if the kernel took pages away meanwhile.
+    return std::max(HighestMemory(), memory_) - memory_;
+  }
 
  private:
   static std::chrono::nanoseconds ProcessorTime() {

@@ -272,7 +272,9 @@ TEST_F(FailingHostTest, KeyslotThatCannotBeReadIsTold) {
   EXPECT_THAT(result.err, HasSubstr(disk().native() + ": cannot read at "
                                                       "offset "));
   // What can be read of the image is still told.
-  EXPECT_EQ(RunProgram({PELLUCID_PROGRAM, "info", disk()}).exit_code, 0);
+  const ProgramResult info = RunProgram({PELLUCID_PROGRAM, "info", disk()});
+  EXPECT_EQ(info.exit_code, 0);
+  EXPECT_THAT(info.out, HasSubstr("tables that cannot be read: "));
 }
 
 TEST_F(FailingHostTest, DataThatCannotBeWrittenIsToldAndTheRestIsWritten) {

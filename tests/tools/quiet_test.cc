@@ -84,12 +84,14 @@ TEST_F(QuietTest, WhatWasAskedForIsPrintedAllTheSame) {
   }
 }
 
-// 8 TiB in clusters of 64 KiB, each of the 16384 L2 tables a hole of the file:
-// enough to read that the bar appears. Their refcounts are wrong.
+// 10 GiB in clusters of 512 bytes: so many L2 tables to look at that the bar
+// appears, though they are all in one hole of the file. Their refcounts are
+// wrong.
 void MakeManyTables(const std::filesystem::path& path) {
-  constexpr uint64_t kCluster = 65536;
-  constexpr uint64_t kTables = 16384;
-  RunTool({"qemu-img", "create", "-q", "-f", "qcow2", path, "8T"});
+  constexpr uint64_t kCluster = 512;
+  constexpr uint64_t kTables = 327680;
+  RunTool({"qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=512",
+           path, "10G"});
   Bytes image = ReadHostFile(path);
   image.resize((image.size() + kCluster - 1) / kCluster * kCluster);
   const uint64_t l1 = LoadNumber(image, 40, 8);
