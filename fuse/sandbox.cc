@@ -226,17 +226,19 @@ void ConfineToSystemCalls() {
 
 }  // namespace
 
+bool HasSandbox() {
 #ifdef PELLUCID_SANITIZED
-bool HasSandbox() { return false; }
-void EnterSandbox() {}
+  return false;
 #else
-bool HasSandbox() { return true; }
+  return true;
+#endif
+}
 
 void EnterSandbox() {
+  if (!HasSandbox()) return;
   DropCapabilities();
   ConfineToFiles();
   ConfineToSystemCalls();
 }
-#endif
 
 }  // namespace pellucid::fuse
