@@ -40,7 +40,7 @@ NoiseProbe ProbeOf(BlockDevice& payload, const luks::VolumeHeader& header) {
 }
 
 // Puts the LUKS volume on top of `content`; gives its device.
-luks::LuksDevice& OpenLuksVolume(AssembledLayers& content,
+luks::LuksDevice* OpenLuksVolume(AssembledLayers& content,
                                  const std::string& payload_name,
                                  const luks::LocatedHeader& located,
                                  bool detached, std::optional<unsigned> keyslot,
@@ -60,19 +60,15 @@ luks::LuksDevice& OpenLuksVolume(AssembledLayers& content,
       located, located.file_name, keyslot, passphrases, max_kdf_memory);
   std::optional<NoiseProbe> probe;
   if (detached) probe = ProbeOf(*payload.device, located.header);
-  std::unique_ptr<luks::LuksDevice> volume;
-  const bool is_writable = payload.writable != nullptr;
-  if (is_writable) {
-    volume = std::make_unique<luks::LuksDevice>(payload.TakeWritable(),
-                                                located.header, key.bytes());
+  if (payload.writable != nullptr) {
+    content = AssembledLayers::Writable(std::make_unique<luks::LuksDevice>(
+        payload.TakeWritable(), located.header, key.bytes()));
   } else {
-    volume = std::make_unique<luks::LuksDevice>(std::move(payload.device),
-                                                located.header, key.bytes());
+    content = AssembledLayers::ReadOnly(std::make_unique<luks::LuksDevice>(
+        std::move(payload.device), located.header, key.bytes()));
   }
-  luks::LuksDevice& device = *volume;
-  content = is_writable ? AssembledLayers::Writable(std::move(volume))
-                        : AssembledLayers::ReadOnly(std::move(volume));
-  if (probe && probe->IsNoise(device)) {
+  auto* const device = static_cast<luks::LuksDevice*>(content.device.get());
+  if (probe && probe->IsNoise(*device)) {
     warnings.push_back(fmt::format(
         "{}: looks random when it is decrypted with {}: neither a partition "
         "table nor a file system is to be seen; unless it was filled with "
@@ -172,10 +168,10 @@ OpenedImage OpenImage(const OpenOptions& options,
     ThrowNoHeader(image);
   }
   if (located) {
-    luks::LuksDevice& device =
+    luks::LuksDevice* const device =
         OpenLuksVolume(content, image, *located, detached, keyslot,
                        options.max_kdf_memory, passphrases, opened.warnings);
-    luks_layer = {.device = &device,
+    luks_layer = {.device = device,
                   .header = located->header,
                   .in_place = header_device == nullptr};
   }
