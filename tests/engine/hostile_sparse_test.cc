@@ -15,9 +15,12 @@
 
 #include "engine/check_image.h"
 #include "engine/errors.h"
+#include "engine/image_map.h"
 #include "engine/image_snapshots.h"
 #include "engine/open_image.h"
+#include "engine/open_unallocated.h"
 #include "engine/qcow2/cluster_counts.h"
+#include "engine/stale_clusters.h"
 #include "tests/engine/host_files_fixture.h"
 #include "tests/engine/opened_image_fixture.h"
 #include "tests/engine/run_cost.h"
@@ -100,6 +103,12 @@ class HostileSparseTest : public testing::Test {
       Bytes content(std::min(opened.device->size(), kMiB));
       opened.device->ExtentAt(0, opened.device->size());
       opened.device->Read(0, content);
+    });
+    run("map", [&] { ImageMap(options(false)).ForEachExtent([](auto&) {}); });
+    run("stale clusters", [&] { FindStaleClusters(options(false)); });
+    run("unallocated", [&] {
+      const OpenedImage opened = OpenUnallocated(options(false), none);
+      opened.device->ExtentAt(0, opened.device->size());
     });
     run("write", [&] {
       const OpenedImage opened = OpenImage(options(true), none);
