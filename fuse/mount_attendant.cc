@@ -80,11 +80,11 @@ MountAttendant::MountAttendant(const Mountpoint& mountpoint) {
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
-  sigprocmask(SIG_SETMASK, &all, &before);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
   pid_ = fork();
   const int error = errno;
   if (pid_ == 0) Run(ends[1], mountpoint);
-  sigprocmask(SIG_SETMASK, &before, nullptr);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
   close(ends[1]);
   fd_ = ends[0];
   if (pid_ < 0) {

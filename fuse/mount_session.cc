@@ -118,6 +118,7 @@ class LibfuseSession {
     std::vector<std::string> arguments = LibfuseArguments(options, is_writable);
     arguments.insert(arguments.begin(), "pellucid");
     std::vector<char*> pointers;
+    pointers.reserve(arguments.size());
     for (std::string& argument : arguments) pointers.push_back(argument.data());
     fuse_args args =
         FUSE_ARGS_INIT(static_cast<int>(pointers.size()), pointers.data());

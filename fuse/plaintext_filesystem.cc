@@ -227,6 +227,7 @@ void PlaintextFilesystem::Release(fuse_req_t request,
 
 BlockDevice& PlaintextFilesystem::DeviceOf(const fuse_file_info& file) {
   if (file.fh == kReaderHandle || file.fh == kWriterHandle) return device_;
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the kernel keeps a number for us
   return reinterpret_cast<const DirectoryView::File*>(file.fh)->device;
 }
 
