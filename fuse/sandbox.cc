@@ -131,6 +131,7 @@ constexpr std::array kAllowed = {
     SCMP_SYS(getrandom),
     SCMP_SYS(getuid),
     SCMP_SYS(getgid),
+    SCMP_SYS(dup),  // perror(3), by which libfuse tells of a lost connection.
     // The background leaves its terminal.
     SCMP_SYS(setsid),
     SCMP_SYS(chdir),

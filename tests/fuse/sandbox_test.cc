@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -76,6 +77,16 @@ class SandboxTest : public ::testing::Test {
     if (!HasSandbox()) GTEST_SKIP() << "a build with sanitizers has no sandbox";
   }
 };
+
+// As libfuse does if it meets an error that it does not expect.
+TEST_F(SandboxTest, LibrariesMayComplain) {
+  EXPECT_EQ(StatusInSandbox([] {
+              errno = ECONNABORTED;
+              perror("fuse: reading device");
+              return 0;
+            }),
+            0);
+}
 
 TEST_F(SandboxTest, ForbiddenCallsEndTheProcess) {
   ExpectForbidden("socket", [] { socket(AF_INET, SOCK_STREAM, 0); });
