@@ -107,7 +107,7 @@ std::filesystem::path ResolveMountpoint(const std::filesystem::path& path) {
   const std::filesystem::path name = trimmed.filename();
   if (!name.empty() && name != "." && name != "..") {
     const std::filesystem::path folder = trimmed.parent_path();
-    const std::filesystem::path resolved =
+    std::filesystem::path resolved =
         std::filesystem::canonical(folder.empty() ? "." : folder) / name;
     if (FindMount(resolved)) return resolved;
   }
