@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/big_endian.h"
 #include "engine/byte_kind.h"
 #include "engine/image_layers.h"
 #include "engine/qcow2/reference_scan.h"
@@ -14,14 +15,6 @@ namespace {
 
 enum class Look { kZeros, kNoise, kTable, kPlain };
 
-uint64_t BigEndian(std::span<const std::byte> bytes) {
-  uint64_t value = 0;
-  for (const std::byte byte : bytes) {
-    value = value << 8 | std::to_integer<uint64_t>(byte);
-  }
-  return value;
-}
-
 // L1 and L2 tables and the refcount table: nothing but offsets of clusters in
 // the file, with flags in the first and the last bits.
 bool IsTableOfOffsets(std::span<const std::byte> block, uint64_t cluster_size,
@@ -29,7 +22,7 @@ bool IsTableOfOffsets(std::span<const std::byte> block, uint64_t cluster_size,
   constexpr uint64_t kOffset = 0x00fffffffffffe00;
   constexpr uint64_t kFlags = 0xc000000000000001;
   for (size_t at = 0; at + 8 <= block.size(); at += 8) {
-    const uint64_t word = BigEndian(block.subspan(at, 8));
+    const uint64_t word = LoadBigEndian<uint64_t>(block, at);
     const uint64_t offset = word & kOffset;
     if ((word & ~(kOffset | kFlags)) != 0 || offset % cluster_size != 0 ||
         offset > file_size) {
@@ -43,7 +36,7 @@ bool IsTableOfOffsets(std::span<const std::byte> block, uint64_t cluster_size,
 bool IsRefcountBlock(std::span<const std::byte> block) {
   constexpr uint64_t kGreatestUsual = 16;
   for (size_t at = 0; at + 2 <= block.size(); at += 2) {
-    if (BigEndian(block.subspan(at, 2)) > kGreatestUsual) return false;
+    if (LoadBigEndian<uint16_t>(block, at) > kGreatestUsual) return false;
   }
   return true;
 }
@@ -57,10 +50,10 @@ bool IsSnapshotTable(std::span<const std::byte> block, uint64_t cluster_size,
   constexpr uint64_t kMaxIdBytes = 20;
   constexpr uint64_t kMaxExtraBytes = 1024;
   if (block.size() < kFixedBytes) return false;
-  const uint64_t l1_table_offset = BigEndian(block.first(8));
-  const uint64_t l1_size = BigEndian(block.subspan(8, 4));
-  const uint64_t id_size = BigEndian(block.subspan(12, 2));
-  const uint64_t extra_size = BigEndian(block.subspan(36, 4));
+  const uint64_t l1_table_offset = LoadBigEndian<uint64_t>(block, 0);
+  const uint64_t l1_size = LoadBigEndian<uint32_t>(block, 8);
+  const uint64_t id_size = LoadBigEndian<uint16_t>(block, 12);
+  const uint64_t extra_size = LoadBigEndian<uint32_t>(block, 36);
   if (l1_table_offset == 0 || l1_table_offset % cluster_size != 0 ||
       l1_table_offset > file_size || l1_size == 0 || l1_size > kMaxL1Entries ||
       id_size == 0 || id_size > kMaxIdBytes || extra_size > kMaxExtraBytes ||

@@ -69,27 +69,6 @@ void PlaintextFilesystem::ReadLink(fuse_req_t request, fuse_ino_t inode) {
   fuse_reply_readlink(request, view_->LinkTarget(inode).c_str());
 }
 
-void PlaintextFilesystem::OpenInView(fuse_req_t request, fuse_ino_t inode,
-                                     fuse_file_info& file) {
-  if (DirectoryView::TypeOf(inode) != S_IFREG) {
-    fuse_reply_err(request, EISDIR);
-    return;
-  }
-  if ((file.flags & O_ACCMODE) != O_RDONLY || (file.flags & O_TRUNC) != 0) {
-    fuse_reply_err(request, EROFS);
-    return;
-  }
-  if (refuses_opening_) {
-    fuse_reply_err(request, ENODEV);
-    return;
-  }
-  file.keep_cache = image_may_change_ ? 0 : 1;
-  file.noflush = 1;
-  file.fh = reinterpret_cast<uint64_t>(&view_->OpenFile(inode));
-  activity_.NoteOpen();
-  if (fuse_reply_open(request, &file) != 0) activity_.NoteClose();
-}
-
 void PlaintextFilesystem::OpenDir(fuse_req_t request, fuse_file_info& file) {
   file.cache_readdir = 1;
   file.keep_cache = 1;

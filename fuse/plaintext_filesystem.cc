@@ -193,10 +193,14 @@ void PlaintextFilesystem::GetAttr(fuse_req_t request, fuse_ino_t inode,
 
 void PlaintextFilesystem::Open(fuse_req_t request, fuse_ino_t inode,
                                fuse_file_info& file) {
-  if (!IsFile(inode)) return OpenInView(request, inode, file);
+  const bool is_in_view = !IsFile(inode);
+  if (is_in_view && DirectoryView::TypeOf(inode) != S_IFREG) {
+    fuse_reply_err(request, EISDIR);
+    return;
+  }
   const bool is_for_writing =
       (file.flags & O_ACCMODE) != O_RDONLY || (file.flags & O_TRUNC) != 0;
-  if (is_for_writing && writable_ == nullptr) {
+  if (is_for_writing && (is_in_view || writable_ == nullptr)) {
     fuse_reply_err(request, EROFS);
     return;
   }
@@ -206,7 +210,11 @@ void PlaintextFilesystem::Open(fuse_req_t request, fuse_ino_t inode,
   }
   file.keep_cache = image_may_change_ ? 0 : 1;
   file.noflush = is_for_writing ? 0 : 1;
-  file.fh = is_for_writing ? kWriterHandle : kReaderHandle;
+  if (is_in_view) {
+    file.fh = reinterpret_cast<uint64_t>(&view_->OpenFile(inode));
+  } else {
+    file.fh = is_for_writing ? kWriterHandle : kReaderHandle;
+  }
   if (is_for_writing) ++writers_;
   activity_.NoteOpen();
   if (fuse_reply_open(request, &file) == 0) return;

@@ -151,7 +151,6 @@ class PlaintextFilesystem {
   fuse_entry_param BlankEntry(fuse_ino_t inode) const;
   // What is read by requests on an open file.
   BlockDevice& DeviceOf(const fuse_file_info& file);
-  void OpenInView(fuse_req_t request, fuse_ino_t inode, fuse_file_info& file);
   // The first place at or after `offset` that is a hole (or is none), its end
   // if there is no such place, nothing if the request was given up.
   std::optional<uint64_t> FindExtent(fuse_req_t request, BlockDevice& device,

@@ -2,11 +2,9 @@
 
 #include <fmt/core.h>
 
-#include <boost/program_options/errors.hpp>
 #include <boost/program_options/options_description.hpp>
 #include <boost/program_options/value_semantic.hpp>
 #include <optional>
-#include <system_error>
 
 #include "engine/check_image.h"
 #include "engine/errors.h"
@@ -124,16 +122,7 @@ int Run(const std::vector<std::string>& words) {
 
 // 2 and 3 tell of the image here, so no error may have them.
 int RunCheckCommand(const std::vector<std::string>& words) {
-  try {
-    return Run(words);
-  } catch (const Error& error) {
-    throw Error(ExitCode::kFailure, error.what());
-  } catch (const po::error& error) {
-    throw Error(ExitCode::kFailure,
-                fmt::format("{} (see `pellucid check --help`)", error.what()));
-  } catch (const std::system_error& error) {
-    throw Error(ExitCode::kFailure, error.what());
-  }
+  return RunWithOneFailureCode("check", [&] { return Run(words); });
 }
 
 }  // namespace pellucid::cli

@@ -10,7 +10,9 @@
 #include <boost/program_options/variables_map.hpp>
 #include <span>
 #include <sstream>
+#include <system_error>
 
+#include "engine/errors.h"
 #include "tools/completion.h"
 #include "tools/mistyped_word.h"
 
@@ -173,6 +175,20 @@ std::optional<std::vector<std::string>> ParseCommandLine(
   }
   CheckOperandCount(syntax, operands);
   return operands;
+}
+
+int RunWithOneFailureCode(std::string_view subcommand,
+                          const std::function<int()>& run) {
+  try {
+    return run();
+  } catch (const Error& error) {
+    throw Error(ExitCode::kFailure, error.what());
+  } catch (const po::error& error) {
+    throw Error(ExitCode::kFailure, fmt::format("{} (see `pellucid {} --help`)",
+                                                error.what(), subcommand));
+  } catch (const std::system_error& error) {
+    throw Error(ExitCode::kFailure, error.what());
+  }
 }
 
 std::string Printable(std::string_view text) {

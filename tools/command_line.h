@@ -3,6 +3,7 @@
 
 #include <boost/program_options/options_description.hpp>
 #include <cstddef>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -34,6 +35,13 @@ std::optional<std::vector<std::string>> ParseCommandLine(
     const CommandSyntax& syntax,
     const boost::program_options::options_description& options,
     const std::vector<std::string>& arguments);
+
+// Returns what `run`, the rest of `subcommand`, returns. For subcommands whose
+// exit codes above 1 tell of what they looked at, so that no error may have
+// them: throws Error (kFailure) whatever Error, boost::program_options::error
+// or std::system_error `run` throws.
+int RunWithOneFailureCode(std::string_view subcommand,
+                          const std::function<int()>& run);
 
 // `text` with control characters (of C0, DEL and C1 in UTF-8) written as \xNN:
 // names come from images and must not drive the terminal.

@@ -1,7 +1,8 @@
 #include "tools/copy_target.h"
 
 #include <algorithm>
-#include <cstring>
+
+#include "engine/is_zero.h"
 
 namespace pellucid::cli {
 namespace {
@@ -10,12 +11,6 @@ namespace {
 constexpr size_t kZeroBlock = size_t{64} << 10;
 
 }  // namespace
-
-bool IsZero(std::span<const std::byte> bytes) {
-  return bytes.empty() ||
-         (bytes[0] == std::byte{0} &&
-          std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
-}
 
 void WriteSparsely(CopyTarget& target, uint64_t offset,
                    std::span<const std::byte> bytes) {

@@ -34,9 +34,6 @@ class CopyTarget {
   virtual void WriteZeros(uint64_t offset, uint64_t length) = 0;
 };
 
-// Is there no other byte in `bytes`?
-bool IsZero(std::span<const std::byte> bytes);
-
 // Writes `bytes`, but blocks of zeros as target.zeros() wants them. Such blocks
 // end at multiples of their size in the target; shorter runs are not worth a
 // request of their own.

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <memory>
 
-#include "tools/copy_target.h"
+#include "engine/is_zero.h"
 #include "tools/worker_threads.h"
 
 namespace pellucid::cli {

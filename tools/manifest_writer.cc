@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "tools/copy_target.h"
+#include "engine/is_zero.h"
 #include "tools/utc_date.h"
 
 namespace pellucid::cli {

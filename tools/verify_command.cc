@@ -4,14 +4,12 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <boost/program_options/errors.hpp>
 #include <boost/program_options/options_description.hpp>
 #include <boost/program_options/value_semantic.hpp>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string_view>
-#include <system_error>
 
 #include "engine/errors.h"
 #include "engine/file_device.h"
@@ -216,16 +214,7 @@ int Run(const std::vector<std::string>& words) {
 
 // 2 tells of the copy here, so no error may have it.
 int RunVerifyCommand(const std::vector<std::string>& words) {
-  try {
-    return Run(words);
-  } catch (const Error& error) {
-    throw Error(ExitCode::kFailure, error.what());
-  } catch (const po::error& error) {
-    throw Error(ExitCode::kFailure,
-                fmt::format("{} (see `pellucid verify --help`)", error.what()));
-  } catch (const std::system_error& error) {
-    throw Error(ExitCode::kFailure, error.what());
-  }
+  return RunWithOneFailureCode("verify", [&] { return Run(words); });
 }
 
 }  // namespace pellucid::cli

@@ -4,17 +4,13 @@
 #include <cstring>
 #include <utility>
 
+#include "engine/is_zero.h"
 #include "engine/sector_pieces.h"
 
 namespace pellucid::qcow2 {
 namespace {
 
 constexpr size_t kSectorSize = 512;
-
-bool IsZero(std::span<const std::byte> bytes) {
-  return std::ranges::all_of(
-      bytes, [](std::byte byte) { return byte == std::byte{}; });
-}
 
 }  // namespace
 

@@ -19,9 +19,9 @@
 #include "engine/qcow2/image_repair.h"
 #include "tests/engine/crash_device.h"
 #include "tests/engine/growing_memory_device.h"
+#include "tests/engine/hostile_session.h"
 #include "tests/engine/programs_fixture.h"
 #include "tests/engine/qemu_images_fixture.h"
-#include "tests/engine/run_cost.h"
 #include "tests/engine/writable_image_fixture.h"
 
 namespace pellucid {
@@ -219,17 +219,7 @@ class HostileFamilyTest : public testing::TestWithParam<Family> {
 
   template <typename Session>
   void Run(const char* name, Session session) {
-    SCOPED_TRACE(name);
-    const RunCost cost;
-    try {
-      session();
-    } catch (const Error& error) {
-      EXPECT_STRNE(error.what(), "");
-    } catch (const std::exception& error) {
-      ADD_FAILURE() << "threw what is no Error: " << error.what();
-    }
-    EXPECT_LT(cost.time(), kMaxRunTime);
-    EXPECT_LT(cost.bytes(), kMaxRunBytes);
+    ExpectBoundedSession(name, session);
     ++runs_;
   }
 

@@ -23,10 +23,10 @@
 #include "engine/luks/luks1_header.h"
 #include "engine/luks/luks_device.h"
 #include "engine/luks/unlock.h"
+#include "tests/engine/hostile_session.h"
 #include "tests/engine/memory_device.h"
 #include "tests/engine/opened_image_fixture.h"
 #include "tests/engine/recording_device.h"
-#include "tests/engine/run_cost.h"
 
 namespace pellucid::luks {
 namespace {
@@ -126,25 +126,10 @@ class HostileLuksFamilyTest : public testing::TestWithParam<unsigned> {
     }
   }
 
-  template <typename Session>
-  void Run(const char* name, Session session) {
-    SCOPED_TRACE(name);
-    const RunCost cost;
-    try {
-      session();
-    } catch (const Error& error) {
-      EXPECT_STRNE(error.what(), "");
-    } catch (const std::exception& error) {
-      ADD_FAILURE() << "threw what is no Error: " << error.what();
-    }
-    EXPECT_LT(cost.time(), kMaxRunTime);
-    EXPECT_LT(cost.bytes(), kMaxRunBytes);
-  }
-
   void Try(const Bytes& file) {
-    Run("read", [&] { Opened(file); });
-    Run("check", [&] { Check(file); });
-    Run("write", [&] { Write(file); });
+    ExpectBoundedSession("read", [&] { Opened(file); });
+    ExpectBoundedSession("check", [&] { Check(file); });
+    ExpectBoundedSession("write", [&] { Write(file); });
   }
 
   // Of a LUKS2 copy, as long as it says where it ends.
@@ -163,8 +148,8 @@ class HostileLuksFamilyTest : public testing::TestWithParam<unsigned> {
   // checksum that fits.
   void TryEverywhere(Bytes damaged) {
     if (!is_luks2()) return Try(damaged);
-    Run("read by the second copy",
-        [&] { EXPECT_TRUE(Opened(damaged) == seen_); });
+    ExpectBoundedSession("read by the second copy",
+                         [&] { EXPECT_TRUE(Opened(damaged) == seen_); });
     Seal(std::span(damaged).first(copy_bytes()));
     // The second copy is as old: the first counts.
     Try(damaged);

@@ -22,8 +22,8 @@
 #include "engine/qcow2/cluster_counts.h"
 #include "engine/stale_clusters.h"
 #include "tests/engine/host_files_fixture.h"
+#include "tests/engine/hostile_session.h"
 #include "tests/engine/opened_image_fixture.h"
-#include "tests/engine/run_cost.h"
 #include "tests/engine/thrown_text.h"
 
 namespace pellucid {
@@ -85,16 +85,8 @@ class HostileSparseTest : public testing::Test {
   void ExpectBounded(uint64_t size) const {
     const auto run = [&](const char* name,
                          const std::function<void()>& action) {
-      SCOPED_TRACE(name);
       Restore(size);
-      const RunCost cost;
-      try {
-        action();
-      } catch (const Error& error) {
-        EXPECT_STRNE(error.what(), "");
-      }
-      EXPECT_LT(cost.time(), kMaxRunTime);
-      EXPECT_LT(cost.bytes(), kMaxRunBytes);
+      ExpectBoundedSession(name, action);
     };
     KnownPassphrases none;
     run("info", [&] { DescribeImage(options(false)); });

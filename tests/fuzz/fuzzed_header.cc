@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/borrowed_device.h"
 #include "engine/findings.h"
 #include "engine/luks/header_check.h"
 #include "engine/luks/header_copy.h"
@@ -69,7 +70,7 @@ void ReadPayload(SparseDevice& file, const luks::LocatedHeader& located) {
   if (key_size == 0) return;
   const std::vector<std::byte> key(key_size, std::byte{0x31});
   luks::LuksDevice device(
-      std::unique_ptr<BlockDevice>(std::make_unique<SharedSparseDevice>(file)),
+      std::unique_ptr<BlockDevice>(std::make_unique<BorrowedDevice>(file)),
       located.header, key);
   Require(device.size() == luks::PlaintextBytes(located.header, file.size()),
           "two answers to how long the plaintext is");

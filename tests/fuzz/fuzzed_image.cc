@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "crypto/sector_cipher.h"
+#include "engine/borrowed_device.h"
 #include "engine/qcow2/header.h"
 #include "tests/engine/memory_device.h"
 #include "tests/fuzz/fuzz_target.h"
@@ -60,7 +61,7 @@ qcow2::Qcow2Image::Parts PartsOf(SparseDevice& file) {
 std::unique_ptr<qcow2::Qcow2Image> OpenToRead(
     SparseDevice& file, const std::optional<qcow2::Snapshot>& snapshot) {
   qcow2::Qcow2Image::Parts parts = PartsOf(file);
-  parts.file = std::make_unique<SharedSparseDevice>(file);
+  parts.file = std::make_unique<BorrowedDevice>(file);
   parts.snapshot = snapshot;
   if (parts.header.has(qcow2::kExternalDataFile)) {
     parts.data_file = EmptyFile(kSeenBytes);
@@ -70,7 +71,7 @@ std::unique_ptr<qcow2::Qcow2Image> OpenToRead(
 
 std::unique_ptr<qcow2::Qcow2Image> OpenToWrite(SparseDevice& file) {
   qcow2::Qcow2Image::Parts parts = PartsOf(file);
-  parts.writable_file = std::make_unique<SharedSparseDevice>(file);
+  parts.writable_file = std::make_unique<BorrowedDevice>(file);
   if (parts.header.has(qcow2::kExternalDataFile)) {
     parts.writable_data_file = EmptyFile(kSeenBytes);
   }

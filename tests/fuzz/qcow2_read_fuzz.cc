@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/borrowed_device.h"
 #include "engine/luks/located_header.h"
 #include "engine/luks/luks_device.h"
 #include "engine/qcow2/shared_clusters.h"
@@ -45,7 +46,7 @@ void ReadVolumeOver(std::unique_ptr<BlockDevice> payload) {
 
 int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   SparseDevice file({data, size});
-  Attempt([&] { ReadVolumeOver(std::make_unique<SharedSparseDevice>(file)); });
+  Attempt([&] { ReadVolumeOver(std::make_unique<BorrowedDevice>(file)); });
   std::unique_ptr<qcow2::Qcow2Image> image;
   if (!Attempt([&] { image = OpenToRead(file); })) return 0;
   Attempt([&] { ReadAround(*image); });

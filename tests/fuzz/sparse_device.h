@@ -56,30 +56,6 @@ class SparseDevice : public ResizableDevice {
   std::map<uint64_t, Sector> sectors_;
 };
 
-// The device under something that has to own one.
-class SharedSparseDevice : public ResizableDevice {
- public:
-  explicit SharedSparseDevice(SparseDevice& device) : device_(device) {}
-  uint64_t size() const override { return device_.size(); }
-  void Read(uint64_t offset, std::span<std::byte> out) override {
-    device_.Read(offset, out);
-  }
-  Extent ExtentAt(uint64_t offset, uint64_t max_length) override {
-    return device_.ExtentAt(offset, max_length);
-  }
-  void Write(uint64_t offset, std::span<const std::byte> in) override {
-    device_.Write(offset, in);
-  }
-  void WriteZeroes(uint64_t offset, uint64_t length, ZeroMode mode) override {
-    device_.WriteZeroes(offset, length, mode);
-  }
-  void Flush() override { device_.Flush(); }
-  void Resize(uint64_t size) override { device_.Resize(size); }
-
- private:
-  SparseDevice& device_;
-};
-
 }  // namespace pellucid
 
 #endif  // PELLUCID_TESTS_FUZZ_SPARSE_DEVICE_H_
