@@ -4,6 +4,8 @@
 #include <array>
 #include <utility>
 
+#include "engine/device_window.h"
+#include "engine/disk_partition.h"
 #include "engine/errors.h"
 #include "engine/image_layers.h"
 #include "engine/luks/located_header.h"
@@ -124,6 +126,56 @@ bool NeedsNoPassphrase(const ImageLayer& layer) {
   return true;
 }
 
+// The numbers of the partitions that can be opened further. Nothing of it may
+// keep the rest from being described.
+std::vector<unsigned> LuksPartitionsOf(BlockDevice& disk) {
+  std::vector<unsigned> numbers;
+  try {
+    const auto table = ReadPartitionTable(disk);
+    if (!table) return numbers;
+    for (const Partition& partition : table->partitions) {
+      WindowReader volume(disk, partition.offset, partition.size);
+      if (luks::IsLuksVolume(volume)) numbers.push_back(partition.number);
+    }
+  } catch (const Error&) {
+    // What cannot be read is told by who reads it.
+  }
+  return numbers;
+}
+
+// Narrows `info` of the disk that `layers` are to options.partition.
+void DescribePartition(std::unique_ptr<ImageLayer> layers,
+                       const OpenOptions& options, ImageInfo& info) {
+  const std::string image = options.image.native();
+  std::unique_ptr<BlockDevice> disk;
+  if (options.header.empty() && NeedsNoPassphrase(*layers)) {
+    disk = AssembleLayers(std::move(layers)).device;
+  }
+  if (!disk || luks::IsLuksVolume(*disk)) {
+    throw UsageError(fmt::format(
+        "{}: is encrypted as a whole: its partitions cannot be seen without a "
+        "passphrase, which is not asked for here; leave --partition out",
+        image));
+  }
+  info.partition = FindPartition(*disk, *options.partition, image);
+  info.virtual_size = info.partition->size;
+  DiskPartition volume(std::move(disk), *info.partition);
+  const ExpectedHeader& expected = options.expected_header;
+  if (options.encryption == Encryption::kNone) return;
+  if (!luks::IsLuksVolume(volume)) {
+    if (expected.any()) ThrowNoHeader(image);
+    return;
+  }
+  const auto located = luks::ReadLuksHeader(
+      volume, 0, volume.size(), PartitionName(options), luks::Place::kInPlace);
+  CheckUuid(expected, located.header, located.file_name);
+  luks::CheckPayload(located, volume.size(), located.file_name);
+  info.luks = luks::Describe(located, luks::Place::kInPlace);
+  info.luks->header_file = options.image;
+  info.luks->header_offset = info.partition->offset;
+  info.virtual_size = luks::PlaintextBytes(located.header, volume.size());
+}
+
 }  // namespace
 
 ImageInfo DescribeImage(const OpenOptions& options) {
@@ -134,6 +186,10 @@ ImageInfo DescribeImage(const OpenOptions& options) {
   };
   auto layers = open(options.image, options.format, options.snapshot);
   ImageInfo info = DescribeLayer(*layers);
+  if (options.partition) {
+    DescribePartition(std::move(layers), options, info);
+    return info;
+  }
   const bool detached = !options.header.empty();
   if (options.encryption == Encryption::kNone) return info;
   const ExpectedHeader& expected = options.expected_header;
@@ -154,7 +210,10 @@ ImageInfo DescribeImage(const OpenOptions& options) {
   };
   if (!NeedsNoPassphrase(*holder)) return without_header();
   const auto device = AssembleLayers(std::move(holder)).device;
-  if (!detached && !luks::IsLuksVolume(*device)) return without_header();
+  if (!detached && !luks::IsLuksVolume(*device)) {
+    info.luks_partitions = LuksPartitionsOf(*device);
+    return without_header();
+  }
   const luks::Place place =
       detached ? luks::Place::kDetached : luks::Place::kInPlace;
   const auto located =

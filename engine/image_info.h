@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/partition_table.h"
+
 namespace pellucid {
 
 // What the metadata of an image says, without unlocking it. Holds no secret.
@@ -92,7 +94,12 @@ struct ImageInfo {
   uint64_t disk_size = 0;     // What it occupies on the host.
   uint64_t virtual_size = 0;  // Of the plaintext.
   std::optional<Qcow2Info> qcow2;
-  // The LUKS layer above the container, detached or in place.
+  std::optional<Partition> partition;  // If it is all that is looked at.
+  // Those of the disk that hold a LUKS volume, by number. None is looked for in
+  // a disk that cannot be read without a passphrase.
+  std::vector<unsigned> luks_partitions;
+  // The LUKS layer above the container, detached or in place, or in the
+  // partition.
   std::optional<LuksInfo> luks;
   std::unique_ptr<ImageInfo> backing;  // Null without one.
   std::string backing_error;           // Why it could not be looked into.

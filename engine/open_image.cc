@@ -6,6 +6,7 @@
 #include <iterator>
 #include <utility>
 
+#include "engine/disk_partition.h"
 #include "engine/errors.h"
 #include "engine/image_layers.h"
 #include "engine/luks/located_header.h"
@@ -97,7 +98,23 @@ std::unique_ptr<ImageLayer> OpenHeaderLayers(const OpenOptions& options,
                     IfNamedFileFails::kThrow);
 }
 
+// Leaves only the partition of the disk.
+void CutToPartition(AssembledLayers& content, const Partition& partition) {
+  if (content.writable != nullptr) {
+    content = AssembledLayers::Writable(
+        std::make_unique<DiskPartition>(content.TakeWritable(), partition));
+  } else {
+    content = AssembledLayers::ReadOnly(
+        std::make_unique<DiskPartition>(std::move(content.device), partition));
+  }
+}
+
 }  // namespace
+
+std::string PartitionName(const OpenOptions& options) {
+  return fmt::format("{}, partition {}", options.image.native(),
+                     *options.partition);
+}
 
 OpenedImage OpenImage(const OpenOptions& options,
                       PassphraseSource& passphrases) {
@@ -108,9 +125,15 @@ OpenedImage OpenImage(const OpenOptions& options,
   opened.image_stat = layers->file.host_stat();
   Report(*layers, opened);
   std::vector<qcow2::Snapshot> snapshots;
-  if (!layers->shown_snapshot) snapshots = layers->snapshots;
+  if (!layers->shown_snapshot && !options.partition) {
+    snapshots = layers->snapshots;
+  }
   const std::string image = options.image.native();
   std::optional<SnapshotDisks::LuksLayer> luks_layer;
+  const auto cut_to_partition = [&](AssembledLayers& content) {
+    CutToPartition(content,
+                   FindPartition(*content.device, *options.partition, image));
+  };
   const auto finish = [&](AssembledLayers content, qcow2::Qcow2Image* qcow2) {
     opened.device = std::move(content.device);
     opened.writable = content.writable;
@@ -123,6 +146,7 @@ OpenedImage OpenImage(const OpenOptions& options,
   if (options.encryption == Encryption::kNone) {
     AssembledLayers content = AssembleLayers(std::move(layers));
     qcow2::Qcow2Image* const qcow2 = content.qcow2;
+    if (options.partition) cut_to_partition(content);
     return finish(std::move(content), qcow2);
   }
   // The header's container may be a qcow2 image, even an encrypted one.
@@ -139,7 +163,8 @@ OpenedImage OpenImage(const OpenOptions& options,
   } else if (layers->embedded_luks) {
     CheckUuid(expected, layers->embedded_luks->header, options.image.native());
   }
-  const bool expects_volume = header_layers || !layers->embedded_luks;
+  // That of a LUKS volume above the container has still to be looked at.
+  bool expects_volume = header_layers || !layers->embedded_luks;
 
   // --keyslot is for the layer that the user sees first.
   std::optional<unsigned> keyslot = options.keyslot;
@@ -162,19 +187,34 @@ OpenedImage OpenImage(const OpenOptions& options,
     located = luks::ReadLuksHeader(*content.device, 0, content.device->size(),
                                    image, luks::Place::kInPlace);
   }
-  if (expects_volume && located) {
-    CheckUuid(expected, located->header, located->file_name);
-  } else if (expects_volume && expected.any()) {
-    ThrowNoHeader(image);
-  }
+  const auto check_uuid = [&](const luks::LocatedHeader& header) {
+    if (std::exchange(expects_volume, false)) {
+      CheckUuid(expected, header.header, header.file_name);
+    }
+  };
   if (located) {
+    check_uuid(*located);
     luks::LuksDevice* const device =
         OpenLuksVolume(content, image, *located, detached, keyslot,
                        options.max_kdf_memory, passphrases, opened.warnings);
     luks_layer = {.device = device,
                   .header = located->header,
                   .in_place = header_device == nullptr};
+    keyslot.reset();
   }
+  if (options.partition) {
+    cut_to_partition(content);
+    if (luks::IsLuksVolume(*content.device)) {
+      const std::string partition = PartitionName(options);
+      const auto inner =
+          luks::ReadLuksHeader(*content.device, 0, content.device->size(),
+                               partition, luks::Place::kInPlace);
+      check_uuid(inner);
+      OpenLuksVolume(content, partition, inner, /*detached=*/false, keyslot,
+                     options.max_kdf_memory, passphrases, opened.warnings);
+    }
+  }
+  if (expects_volume && expected.any()) ThrowNoHeader(image);
   return finish(std::move(content), qcow2);
 }
 

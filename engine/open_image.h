@@ -38,6 +38,9 @@ struct OpenOptions {
   ContainerFormat header_format = ContainerFormat::kAuto;
   Encryption encryption = Encryption::kAuto;
   std::string snapshot;             // Name or id; empty for the active state.
+  // Show this partition of the disk, and what is in it if that is a LUKS
+  // volume. Not the whole disk's snapshots, then.
+  std::optional<unsigned> partition;
   std::optional<unsigned> keyslot;  // Try only this one.
   // Bytes of memory that deriving a key may take; luks::DefaultMaxKdfMemory()
   // if empty.
@@ -50,9 +53,14 @@ struct OpenOptions {
   bool writable = false;     // Open the image for writing as well.
   // Refuse any other LUKS header, before a passphrase is asked for if it can be
   // seen without one. Means the header that the user sees first: the detached
-  // one, that inside the image, or that at the disk's first byte.
+  // one, that inside the image, that at the disk's first byte, or that of the
+  // partition.
   ExpectedHeader expected_header;
 };
+
+// What messages and PassphraseSource::Get() call the partition that is shown.
+// Requires options.partition.
+std::string PartitionName(const OpenOptions& options);
 
 // Which file of the host it is, whatever it is called.
 struct HostFileId {

@@ -46,6 +46,10 @@ OpenedImage OpenUnallocated(const OpenOptions& options,
     throw UsageError(
         "what is unallocated belongs to no snapshot; leave --snapshot out");
   }
+  if (options.partition) {
+    throw UsageError(
+        "what is unallocated belongs to no partition; leave --partition out");
+  }
   OpenOptions reading = options;
   reading.writable = false;
   reading.allow_backing = false;

@@ -73,6 +73,7 @@ void ExportArguments::AddTo(po::options_description& options) {
       ("force", po::bool_switch(&force),
        "overwrite an existing FILE or manifest, or a block device");
   manifest.AddTo(options);
+  open.AddPartitionTo(options);
   open.AddTo(options);
   options.add_options()  //
       ("unallocated", po::bool_switch(&unallocated),

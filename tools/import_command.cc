@@ -57,6 +57,7 @@ void ImportArguments::AddTo(po::options_description& options) {
              "print hashes of the copied bytes (md5, sha1, sha256, blake2b, "
              "...) on standard output",
              "store zeros in the image like other bytes");
+  open.AddPartitionTo(options);
   open.AddTo(options);
 }
 

@@ -35,6 +35,7 @@ int RunInfoCommand(const std::vector<std::string>& words) {
   po::options_description options;
   options.add_options()("json", po::bool_switch(&json),
                         "print JSON for programs");
+  arguments.AddPartitionTo(options);
   arguments.AddTo(options);
   const auto operands = ParseCommandLine(kSyntax, options, words);
   if (!operands) return 0;

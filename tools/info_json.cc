@@ -100,6 +100,14 @@ Json Qcow2ToJson(const std::optional<Qcow2Info>& qcow2) {
           {"snapshots", SnapshotsToJson(qcow2->snapshots)}};
 }
 
+Json PartitionToJson(const std::optional<Partition>& partition) {
+  if (!partition) return nullptr;
+  return {{"number", partition->number},
+          {"offset", partition->offset},
+          {"size", partition->size},
+          {"label", TextOrNull(partition->label)}};
+}
+
 Json ImageToJson(const ImageInfo& info) {
   return {{"file", info.file.string()},
           {"format", info.format},
@@ -107,6 +115,8 @@ Json ImageToJson(const ImageInfo& info) {
           {"file_size", info.file_size},
           {"disk_size", info.disk_size},
           {"qcow2", Qcow2ToJson(info.qcow2)},
+          {"partition", PartitionToJson(info.partition)},
+          {"luks_partitions", info.luks_partitions},
           {"luks", LuksToJson(info.luks)},
           {"backing", info.backing ? ImageToJson(*info.backing) : nullptr},
           {"backing_error", TextOrNull(info.backing_error)},

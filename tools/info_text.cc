@@ -108,7 +108,17 @@ void InfoText::AddImage(const ImageInfo& info) {
   AddFact("file",
           fmt::format("{}, {} on disk", FormatExactByteSize(info.file_size),
                       FormatByteSize(info.disk_size)));
+  if (info.partition) {
+    AddFact("partition",
+            fmt::format("{}, {} from byte {}", info.partition->number,
+                        FormatExactByteSize(info.partition->size),
+                        info.partition->offset));
+  }
   AddFact("encryption", DescribeEncryption(info));
+  for (const unsigned number : info.luks_partitions) {
+    AddFact("LUKS", fmt::format("in partition {0}; --partition {0} opens it",
+                                number));
+  }
   if (info.luks) AddLuks(*info.luks);
   if (info.qcow2) AddQcow2(*info.qcow2);
   for (const std::string& warning : info.warnings) {

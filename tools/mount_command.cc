@@ -68,6 +68,7 @@ struct MountArguments {
 
   // Adds the options to `options`, which keeps pointers into this object.
   void AddTo(po::options_description& options) {
+    open.AddPartitionTo(options);
     open.AddTo(options);
     AddOverlayTo(options, &overlay);
     cache.AddTo(options);

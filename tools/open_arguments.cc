@@ -123,6 +123,14 @@ void OpenArguments::AddTo(po::options_description& options) {
   forensic_.AddTo(options);
 }
 
+void OpenArguments::AddPartitionTo(po::options_description& options) {
+  options.add_options()  //
+      ("partition", po::value(&partition_)->value_name("N"),
+       "only this partition of the disk, as Linux numbers them, decrypted if "
+       "it "
+       "is a LUKS volume");
+}
+
 OpenOptions OpenArguments::ToOpenOptions() const {
   OpenOptions options;
   options.header = header_;
@@ -131,6 +139,9 @@ OpenOptions OpenArguments::ToOpenOptions() const {
   options.header_format = ParseFormat("header-format", header_format_);
   options.encryption = ParseEncryption(encryption_);
   options.snapshot = snapshot_;
+  if (!partition_.empty()) {
+    options.partition = ParseNumber("partition", partition_);
+  }
   if (!keyslot_.empty()) {
     options.keyslot = ParseNumber("keyslot", keyslot_, 0, kGreatestKeyslot);
   }
@@ -146,7 +157,7 @@ OpenOptions OpenArguments::ToOpenOptions() const {
 
 bool OpenArguments::names_image_parts() const {
   for (const std::string* text :
-       {&header_, &data_file_, &snapshot_, &expected_header_.uuid,
+       {&header_, &data_file_, &snapshot_, &partition_, &expected_header_.uuid,
         &expected_header_.sha256, &passphrase_fd_, &volume_key_file_, &keyslot_,
         &max_kdf_memory_, &key_file_offset_, &key_file_size_}) {
     if (!text->empty()) return true;
@@ -214,10 +225,10 @@ std::unique_ptr<PassphraseSource> OpenArguments::MakePassphraseSource(
     source = std::make_unique<TerminalPrompt>();
   }
   if (!secrets.empty()) {
+    std::vector own_layers{options.image.native(), options.header.native()};
+    if (options.partition) own_layers.push_back(PartitionName(options));
     source = std::make_unique<KeyFiles>(
-        std::move(secrets),
-        std::vector{options.image.native(), options.header.native()},
-        std::move(source));
+        std::move(secrets), std::move(own_layers), std::move(source));
   }
   if (volume_key_file_.empty()) return source;
   return std::make_unique<VolumeKeyFile>(volume_key_file_, std::move(source));

@@ -25,6 +25,10 @@ class OpenArguments {
   // Adds the options to `options`, which keeps pointers into this object.
   void AddTo(boost::program_options::options_description& options);
 
+  // Adds --partition, for subcommands to which a part of the disk is as good as
+  // all of it.
+  void AddPartitionTo(boost::program_options::options_description& options);
+
   // What the user said; the caller fills in the image. Call after parsing.
   // Throws UsageError for a value that an option does not take.
   OpenOptions ToOpenOptions() const;
@@ -55,6 +59,7 @@ class OpenArguments {
   std::string header_format_ = "auto";
   std::string encryption_ = "auto";
   std::string snapshot_;
+  std::string partition_;
   std::vector<std::string> key_files_;
   std::string key_file_offset_;
   std::string key_file_size_;

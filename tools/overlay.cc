@@ -64,6 +64,7 @@ void MakeOverlay(const OpenOptions& options, const fs::path& overlay,
                  PassphraseSource& passphrases) {
   OpenOptions reading = options;
   reading.writable = false;
+  reading.partition.reset();  // The overlay is of the whole disk.
   const ImageInfo info = DescribeImage(reading);
   NewImage wanted;
   wanted.image = overlay;
@@ -120,6 +121,7 @@ OpenOptions OpenOptionsOfOverlay(const OpenOptions& options,
   OpenOptions reading = opening;
   reading.writable = false;
   reading.header.clear();
+  reading.partition.reset();
   const ImageInfo info = DescribeImage(reading);
   if (!info.backing ||
       !fs::equivalent(info.backing->file, options.image, ignored)) {

@@ -67,6 +67,7 @@ void VerifyArguments::AddTo(po::options_description& options) {
       ("threads", po::value(&threads)->value_name("N"),
        "default: one for each processor");
   AddQuietTo(options, &quiet);
+  open.AddPartitionTo(options);
   open.AddTo(options);
 }
 
