@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "engine/disk_partition.h"
 #include "engine/errors.h"
 #include "engine/file_device.h"
 #include "engine/image_layers.h"
@@ -71,9 +72,14 @@ void GuardQcow2(WritableHeaderFile& opened) {
   opened.header.device = opened.guard.get();
 }
 
-// Is the header that `options` mean among the guest data of the qcow2 image
-// `file`, not in a place of its own?
+// Is the header that `options` mean among the data that the image `file` shows,
+// of a guest or of a partition, not in a place of its own?
 bool IsAmongGuestData(BlockDevice& file, const OpenOptions& options) {
+  if (options.partition) {
+    if (!IsDetached(options)) return true;
+    throw UsageError(
+        "a --header is that of the whole image; leave --partition out");
+  }
   if (!HolderIsQcow2(file, options)) return false;
   return IsDetached(options) ||
          qcow2::ReadHeader(file, HolderOf(options).native()).crypt_method ==
@@ -88,6 +94,27 @@ std::unique_ptr<ImageLayer> OpenHolderLayers(const OpenOptions& options) {
       IfNamedFileFails::kThrow);
 }
 
+// Without its key an image shows ciphertext, and stores it.
+void RefuseEncrypted(const ImageLayer& top) {
+  for (const ImageLayer* layer = &top; layer != nullptr;
+       layer = layer->backing.get()) {
+    if (layer->embedded_luks || layer->luks_volume ||
+        (layer->qcow2 &&
+         layer->qcow2->crypt_method != qcow2::CryptMethod::kNone)) {
+      throw Unsupported(fmt::format(
+          "{}: not supported: a LUKS header in an image whose chain is "
+          "encrypted below it ({})",
+          top.path.native(), layer->path.native()));
+    }
+  }
+}
+
+// How `options` call what holds the header.
+std::string NameOf(const OpenOptions& options) {
+  return options.partition ? PartitionName(options)
+                           : HolderOf(options).native();
+}
+
 WritableHeaderFile OpenAmongGuestData(const OpenOptions& options,
                                       HeaderRange (*find)(BlockDevice&,
                                                           const OpenOptions&)) {
@@ -96,18 +123,7 @@ WritableHeaderFile OpenAmongGuestData(const OpenOptions& options,
   std::unique_ptr<ImageLayer> layers = OpenHolderLayers(writing);
   WritableHeaderFile opened;
   const std::string name = HolderOf(options).native();
-  for (const ImageLayer* layer = layers.get(); layer != nullptr;
-       layer = layer->backing.get()) {
-    // Without its key a copy of its clusters would be ciphertext.
-    if (layer->embedded_luks || layer->luks_volume ||
-        (layer->qcow2 &&
-         layer->qcow2->crypt_method != qcow2::CryptMethod::kNone)) {
-      throw Unsupported(fmt::format(
-          "{}: not supported: changing a LUKS header in an image whose chain "
-          "is encrypted below it ({})",
-          name, layer->path.native()));
-    }
-  }
+  RefuseEncrypted(*layers);
   if (!layers->snapshots.empty()) {
     opened.warnings.push_back(fmt::format(
         "{}: has {} internal snapshots, which keep the LUKS header as it was "
@@ -124,13 +140,19 @@ WritableHeaderFile OpenAmongGuestData(const OpenOptions& options,
   // What is changed may have been stored where it cannot be overwritten.
   layers->wipes_freed = true;
   opened.guest = AssembleLayers(std::move(layers)).TakeWritable();
+  if (options.partition) {
+    const Partition partition =
+        FindPartition(*opened.guest, *options.partition, name);
+    opened.guest =
+        std::make_unique<DiskPartition>(std::move(opened.guest), partition);
+  }
   OpenOptions inside = options;
   inside.format = inside.header_format = ContainerFormat::kRaw;
   const HeaderRange range = find(*opened.guest, inside);
   opened.header = {.device = opened.guest.get(),
                    .offset = range.offset,
                    .area_bytes = range.area_bytes,
-                   .file_name = name,
+                   .file_name = NameOf(options),
                    .place = range.place};
   return opened;
 }
@@ -193,13 +215,21 @@ ReadableHeaderFile OpenHeaderForReading(const OpenOptions& options) {
                                              : FileDevice::Sharing::kExclusive);
   OpenOptions inside = options;
   if (IsAmongGuestData(*opened.file, options)) {
-    opened.file = AssembleLayers(OpenHolderLayers(options)).device;
+    std::unique_ptr<ImageLayer> layers = OpenHolderLayers(options);
+    if (options.partition) RefuseEncrypted(*layers);
+    opened.file = AssembleLayers(std::move(layers)).device;
+    if (options.partition) {
+      const Partition partition =
+          FindPartition(*opened.file, *options.partition, name);
+      opened.file =
+          std::make_unique<DiskPartition>(std::move(opened.file), partition);
+    }
     inside.format = inside.header_format = ContainerFormat::kRaw;
   }
   opened.range = FindLuksHeader(*opened.file, inside);
-  opened.located =
-      luks::ReadLuksHeader(*opened.file, opened.range.offset,
-                           opened.range.area_bytes, name, opened.range.place);
+  opened.located = luks::ReadLuksHeader(*opened.file, opened.range.offset,
+                                        opened.range.area_bytes,
+                                        NameOf(options), opened.range.place);
   return opened;
 }
 

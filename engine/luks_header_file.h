@@ -37,8 +37,8 @@ HeaderRange FindHeaderSpace(BlockDevice& file, const OpenOptions& options);
 struct WritableHeaderFile {
   std::unique_ptr<WritableFileDevice> file;
   std::unique_ptr<AutoclearOnWrite> guard;  // Over `file`, if that is qcow2.
-  // Instead of both, if the header lies among the guest data of a qcow2 image:
-  // that data.
+  // Instead of both, if the header lies among the guest data of a qcow2 image
+  // or in a partition: that data.
   std::unique_ptr<WritableDevice> guest;
   luks::WritableHeader header;        // Borrows one of the three.
   std::vector<std::string> warnings;  // What the user must know, for people.
@@ -60,8 +60,8 @@ struct ReadableHeaderFile {
 };
 
 // Opens and reads the header that `options` mean, wherever it stands: here also
-// among the guest data of a qcow2 image that is not encrypted by itself. Throws
-// every kind of Error but WrongPassphrase.
+// among the guest data of a qcow2 image that is not encrypted by itself, or in
+// a partition. Throws every kind of Error but WrongPassphrase.
 ReadableHeaderFile OpenHeaderForReading(const OpenOptions& options);
 
 }  // namespace pellucid

@@ -18,6 +18,10 @@ class HeaderArguments {
  public:
   // Where the header is: --header, --format, --header-format.
   void AddPlaceTo(boost::program_options::options_description& options);
+  // As OpenArguments::AddPartitionTo().
+  void AddPartitionTo(boost::program_options::options_description& options) {
+    arguments_.AddPartitionTo(options);
+  }
   // What may be opened besides: --data-file, --no-backing,
   // --allow-path.
   void AddNamedFilesTo(boost::program_options::options_description& options);

@@ -83,6 +83,7 @@ std::string Describe(const luks::HeaderCopy& copy) {
 std::vector<HostFileId> FilesOf(OpenOptions options) {
   options.encryption = Encryption::kNone;
   options.keyslot.reset();
+  options.partition.reset();
   const std::filesystem::path header = std::exchange(options.header, {});
   KeyFiles no_passphrases{std::vector<OfferedSecret>()};
   std::vector<HostFileId> files = OpenImage(options, no_passphrases).files;
@@ -177,6 +178,7 @@ int RunHeaderCommand(const std::vector<std::string>& words) {
   HeaderArguments arguments;
   HeaderCommand command;
   po::options_description options;
+  arguments.AddPartitionTo(options);
   arguments.AddPlaceTo(options);
   options.add_options()  //
       ("force", po::bool_switch(&command.force),

@@ -70,6 +70,7 @@ void KeyArguments::AddTo(po::options_description& options) {
   const auto text = [](std::string* value, const char* name) {
     return po::value(value)->value_name(name);
   };
+  header.AddPartitionTo(options);
   header.AddPlaceTo(options);
   header.AddPassphrasesTo(options);
   options.add_options()  //

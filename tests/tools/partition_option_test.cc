@@ -196,6 +196,64 @@ TEST_P(PartitionOptionTest, TheExpectedHeaderIsThatOfThePartition) {
   EXPECT_NE(export_with("01234567-89ab-cdef-0123-456789abcdef").exit_code, 0);
 }
 
+TEST_P(PartitionOptionTest, KeysAreListedAddedAndRemoved) {
+  KeyFile("spare", "spare");
+  const std::string outside = OutsideOfTheVolume();
+  ASSERT_EQ(RunPellucid({"key", "add", "--quiet", "--partition", "2",
+                         "--key-file", "key", "--new-key-file", "spare",
+                         "--pbkdf2-iterations", "1000", Disk()})
+                .exit_code,
+            0);
+  EXPECT_EQ(RunPellucid({"key", "remove", "--quiet", "--partition", "2",
+                         "--key-file", "key", Disk()})
+                .exit_code,
+            0);
+  const auto left = nlohmann::json::parse(
+      RunPellucid({"key", "list", "--json", "--partition", "2", Disk()}).out);
+  EXPECT_EQ(left["keyslots"].size(), 1U);
+  const auto exit_code = [&](const std::string& key) {
+    return RunPellucid({"export", "--force", "--key-file", key, "--partition",
+                        "2", Disk(), "/dev/null"})
+        .exit_code;
+  };
+  EXPECT_EQ(exit_code("spare"), 0);
+  EXPECT_EQ(exit_code("key"), 3);
+  EXPECT_EQ(OutsideOfTheVolume(), outside);
+}
+
+TEST_P(PartitionOptionTest, HeaderIsBackedUpAndRestored) {
+  const std::string before = RunTool({"sha256sum", Disk()});
+  ASSERT_EQ(RunPellucid({"header", "backup", "--quiet", "--partition", "2",
+                         Disk(), "backup"})
+                .exit_code,
+            0);
+  EXPECT_EQ(RunTool({"sha256sum", Disk()}), before);
+  EXPECT_EQ(RunTool({"cryptsetup", "luksUUID", In("backup")}),
+            nlohmann::json::parse(
+                RunPellucid({"info", "--json", "--partition", "2", Disk()})
+                    .out)["luks"]["uuid"]
+                    .get<std::string>() +
+                "\n");
+  KeyFile("spare", "spare");
+  ASSERT_EQ(RunPellucid({"key", "change", "--quiet", "--partition", "2",
+                         "--key-file", "key", "--new-key-file", "spare",
+                         "--pbkdf2-iterations", "1000", Disk()})
+                .exit_code,
+            0);
+  const ProgramResult restored =
+      RunPellucid({"header", "restore", "--quiet", "--force", "--partition",
+                   "2", Disk(), "backup"});
+  ASSERT_EQ(restored.exit_code, 0) << restored.err;
+  QemuIo("read -P 0x5a 1M 64k");
+}
+
+TEST_P(PartitionOptionTest, ADetachedHeaderIsOfTheWholeImage) {
+  const ProgramResult result = RunPellucid(
+      {"key", "list", "--partition", "2", "--header", Disk(), Disk()});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_THAT(result.err, HasSubstr("leave --partition out"));
+}
+
 TEST_P(PartitionOptionTest, AWrongPassphraseIsSaidOfThePartition) {
   KeyFile("wrong", "wrong");
   const ProgramResult result = RunPellucid(
