@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 #include <utility>
 
 #include "engine/device_window.h"
@@ -133,7 +134,12 @@ std::vector<unsigned> LuksPartitionsOf(BlockDevice& disk) {
   try {
     const auto table = ReadPartitionTable(disk);
     if (!table) return numbers;
-    for (const Partition& partition : table->partitions) {
+    // A look at one may cost ten compressed clusters, and a table can have
+    // thousands.
+    constexpr size_t kMostLookedAt = 16;
+    for (const Partition& partition :
+         std::span(table->partitions)
+             .first(std::min(table->partitions.size(), kMostLookedAt))) {
       WindowReader volume(disk, partition.offset, partition.size);
       if (luks::IsLuksVolume(volume)) numbers.push_back(partition.number);
     }

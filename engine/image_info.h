@@ -95,8 +95,8 @@ struct ImageInfo {
   uint64_t virtual_size = 0;  // Of the plaintext.
   std::optional<Qcow2Info> qcow2;
   std::optional<Partition> partition;  // If it is all that is looked at.
-  // Those of the disk that hold a LUKS volume, by number. None is looked for in
-  // a disk that cannot be read without a passphrase.
+  // Those of the disk's first 16 that hold a LUKS volume, by number. None is
+  // looked for in a disk that cannot be read without a passphrase.
   std::vector<unsigned> luks_partitions;
   // The LUKS layer above the container, detached or in place, or in the
   // partition.
