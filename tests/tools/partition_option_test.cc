@@ -326,6 +326,22 @@ TEST_F(EncryptedPartitionTest, APartitionOfAnEncryptedDiskIsDecryptedTwice) {
   EXPECT_THAT(result.err, HasSubstr("is encrypted as a whole"));
 }
 
+TEST_F(EncryptedPartitionTest, InfoLooksAtSixteenPartitions) {
+  const std::string disk = (folder_ / "disk.raw").native();
+  RunTool({"truncate", "-s", "24M", disk});
+  std::string table = "label: gpt\n";
+  for (int i = 0; i < 18; ++i) table += "size=2048\n";
+  RunTool({"sfdisk", "--quiet", disk}, table);
+  for (int i = 1; i <= 18; ++i) {
+    RunTool({"dd", "of=" + disk, "bs=1M", fmt::format("seek={}", i),
+             "conv=notrunc", "status=none"},
+            std::string("LUKS\xba\xbe\0\1", 8));
+  }
+  const auto info =
+      nlohmann::json::parse(RunPellucid({"info", "--json", "disk.raw"}).out);
+  EXPECT_EQ(info["luks_partitions"].size(), 16U);
+}
+
 TEST_F(EncryptedPartitionTest, WhatIsUnallocatedBelongsToNoPartition) {
   MakeImage("disk.qcow2");
   const ProgramResult result =
