@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "engine/printable.h"
+
 namespace pellucid::fuse {
 namespace {
 
@@ -18,7 +20,7 @@ void ErrorLog::Report(std::string_view request,
   try {
     const std::scoped_lock lock(mutex_);
     if (!Admit(reason)) return;
-    Write(fmt::format("{}: {}", request, reason));
+    Write(Printable(fmt::format("{}: {}", request, reason)));
     if (written_in_period_ == kMessagesPerPeriod) {
       Write("many requests fail; more messages are left out for a while");
     }

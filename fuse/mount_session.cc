@@ -21,6 +21,7 @@
 
 #include "engine/errors.h"
 #include "engine/io_error.h"
+#include "engine/printable.h"
 #include "fuse/end_report.h"
 #include "fuse/file_times.h"
 #include "fuse/idle_unmount.h"
@@ -165,7 +166,7 @@ class LibfuseSession {
     try {
       attendant_.Detach();
     } catch (const std::exception& error) {
-      fmt::print(stderr, "pellucid: unmounting: {}\n", error.what());
+      fmt::print(stderr, "pellucid: unmounting: {}\n", Printable(error.what()));
     }
   }
 

@@ -8,6 +8,7 @@
 
 #include "engine/check_image.h"
 #include "engine/errors.h"
+#include "engine/printable.h"
 #include "tools/check_report.h"
 #include "tools/command_line.h"
 #include "tools/forensic_run.h"

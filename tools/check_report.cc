@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
-#include "tools/command_line.h"
+#include "engine/printable.h"
 
 namespace pellucid::cli {
 namespace {

@@ -43,10 +43,6 @@ std::optional<std::vector<std::string>> ParseCommandLine(
 int RunWithOneFailureCode(std::string_view subcommand,
                           const std::function<int()>& run);
 
-// `text` with control characters (of C0, DEL and C1 in UTF-8) written as \xNN:
-// names come from images and must not drive the terminal.
-std::string Printable(std::string_view text);
-
 }  // namespace pellucid::cli
 
 #endif  // PELLUCID_TOOLS_COMMAND_LINE_H_

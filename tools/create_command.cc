@@ -11,6 +11,7 @@
 #include "crypto/secret_bytes.h"
 #include "engine/create_image.h"
 #include "engine/errors.h"
+#include "engine/printable.h"
 #include "tools/byte_size.h"
 #include "tools/command_line.h"
 #include "tools/create_arguments.h"

@@ -23,7 +23,7 @@
 #include "engine/host_file_rules.h"
 #include "engine/io_error.h"
 #include "engine/open_image.h"
-#include "tools/command_line.h"
+#include "engine/printable.h"
 #include "tools/file_descriptor.h"
 #include "tools/manifest_format.h"
 #include "tools/utc_date.h"

@@ -8,7 +8,7 @@
 #include <span>
 #include <string_view>
 
-#include "tools/command_line.h"
+#include "engine/printable.h"
 
 namespace pellucid::cli {
 namespace {

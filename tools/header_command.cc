@@ -18,6 +18,7 @@
 #include "engine/errors.h"
 #include "engine/header_transfer.h"
 #include "engine/open_image.h"
+#include "engine/printable.h"
 #include "tools/command_line.h"
 #include "tools/header_arguments.h"
 #include "tools/key_files.h"

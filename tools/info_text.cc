@@ -7,9 +7,9 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/printable.h"
 #include "tools/block_map.h"
 #include "tools/byte_size.h"
-#include "tools/command_line.h"
 #include "tools/utc_date.h"
 
 namespace pellucid::cli {

@@ -14,6 +14,7 @@
 #include "engine/luks/keyslot_editor.h"
 #include "engine/luks/unlock.h"
 #include "engine/luks_header_file.h"
+#include "engine/printable.h"
 #include "tools/command_line.h"
 #include "tools/header_arguments.h"
 #include "tools/info_json.h"

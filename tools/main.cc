@@ -21,8 +21,8 @@
 
 #include "engine/errors.h"
 #include "engine/io_error.h"
+#include "engine/printable.h"
 #include "tools/check_command.h"
-#include "tools/command_line.h"
 #include "tools/completion.h"
 #include "tools/create_command.h"
 #include "tools/export_command.h"

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "engine/errors.h"
-#include "tools/command_line.h"
+#include "engine/printable.h"
 #include "tools/kernel_keyring.h"
 #include "tools/key_files.h"
 #include "tools/number_option.h"

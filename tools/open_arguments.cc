@@ -13,8 +13,8 @@
 #include <utility>
 
 #include "engine/errors.h"
+#include "engine/printable.h"
 #include "tools/byte_size.h"
-#include "tools/command_line.h"
 #include "tools/kernel_keyring.h"
 #include "tools/key_files.h"
 #include "tools/number_option.h"

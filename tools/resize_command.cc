@@ -6,6 +6,7 @@
 #include <boost/program_options/value_semantic.hpp>
 
 #include "engine/errors.h"
+#include "engine/printable.h"
 #include "tools/byte_size.h"
 #include "tools/command_line.h"
 #include "tools/open_arguments.h"

@@ -7,6 +7,7 @@
 #include <boost/program_options/value_semantic.hpp>
 
 #include "engine/image_snapshots.h"
+#include "engine/printable.h"
 #include "tools/command_line.h"
 #include "tools/info_json.h"
 #include "tools/info_text.h"

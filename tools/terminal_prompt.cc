@@ -15,7 +15,7 @@
 
 #include "engine/errors.h"
 #include "engine/io_error.h"
-#include "tools/command_line.h"
+#include "engine/printable.h"
 #include "tools/file_descriptor.h"
 
 namespace pellucid::cli {

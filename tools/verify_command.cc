@@ -14,6 +14,7 @@
 #include "engine/errors.h"
 #include "engine/file_device.h"
 #include "engine/open_image.h"
+#include "engine/printable.h"
 #include "tools/command_line.h"
 #include "tools/copy_arguments.h"
 #include "tools/forensic_run.h"

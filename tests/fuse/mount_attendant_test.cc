@@ -23,6 +23,7 @@
 #include <string>
 
 #include "engine/errors.h"
+#include "fuse/error_log.h"
 #include "tests/engine/host_files_fixture.h"
 #include "tests/fuse/mount_fixture.h"
 
@@ -156,10 +157,10 @@ TEST_F(MountAttendantTest, WritesToTheSystemLog) {
     {
       MountAttendant attendant(kNowhere);
       attendant.Log("first %s line");
-      attendant.Log("second line");
+      ErrorLog(LogTarget::kSystemLog, attendant).Report("second", "\x1b[2J");
     }
     // Both were written when the attendant had ended.
-    for (const char* expected : {"first %s line", "second line"}) {
+    for (const char* expected : {"first %s line", "second: \\x1b[2J"}) {
       char text[512] = {};
       if (recv(log, text, sizeof text - 1, MSG_DONTWAIT) <= 0 ||
           std::strstr(text, expected) == nullptr) {
