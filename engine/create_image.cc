@@ -188,8 +188,9 @@ uint64_t ImageCreation::PayloadFileBytes() const {
   return size_ + (in_place ? luks::HeaderBytes(*wanted_.luks) : 0);
 }
 
-void ImageCreation::WritePayload(WritableDevice& file,
+void ImageCreation::WriteImageTo(ResizableDevice& file,
                                  const crypto::SecretBytes& passphrase) const {
+  file.Resize(PayloadFileBytes());
   const auto format = [&](WritableDevice& area) {
     luks::FormatHeader(area, *wanted_.luks, passphrase);
   };
@@ -215,8 +216,7 @@ void ImageCreation::Run(const crypto::SecretBytes& passphrase,
     header.emplace(wanted_.header, wanted_.overwrite);
   }
   if (payload) {
-    payload->device().Resize(PayloadFileBytes());
-    WritePayload(payload->device(), passphrase);
+    WriteImageTo(payload->device(), passphrase);
     checkpoint();
   }
   if (header) {

@@ -50,6 +50,11 @@ class ImageCreation {
   void Run(const crypto::SecretBytes& passphrase,
            const std::function<void()>& checkpoint);
 
+  // The part of Run() that fills the image's file, an empty one: whenever it is
+  // cut off, a qcow2 image has no magic yet or is complete.
+  void WriteImageTo(ResizableDevice& file,
+                    const crypto::SecretBytes& passphrase) const;
+
  private:
   void CheckCombination() const;
   void CheckFiles() const;
@@ -57,8 +62,6 @@ class ImageCreation {
   void CheckSize();
   void PlanQcow2();
   uint64_t PayloadFileBytes() const;
-  void WritePayload(WritableDevice& file,
-                    const crypto::SecretBytes& passphrase) const;
 
   NewImage wanted_;
   uint64_t size_ = 0;

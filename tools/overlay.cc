@@ -2,7 +2,10 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -12,6 +15,8 @@
 #include "crypto/secret_bytes.h"
 #include "engine/create_image.h"
 #include "engine/errors.h"
+#include "engine/file_device.h"
+#include "engine/qcow2/header.h"
 #include "tools/kdf_arguments.h"
 
 namespace pellucid::cli {
@@ -60,30 +65,41 @@ bool HasEncryptedContainer(const ImageInfo& image) {
   return false;
 }
 
+OpenOptions ForReading(OpenOptions options) {
+  options.writable = false;
+  return options;
+}
+
+// An overlay is one of the whole disk, whatever part is shown.
+OpenOptions ForReadingAll(OpenOptions options) {
+  options.partition.reset();
+  return ForReading(std::move(options));
+}
+
 void MakeOverlay(const OpenOptions& options, const fs::path& overlay,
                  PassphraseSource& passphrases) {
-  OpenOptions reading = options;
-  reading.writable = false;
-  reading.partition.reset();  // The overlay is of the whole disk.
-  const ImageInfo info = DescribeImage(reading);
-  NewImage wanted;
-  wanted.image = overlay;
-  wanted.qcow2.backing_file =
-      fs::absolute(options.image).lexically_normal().native();
-  wanted.qcow2.backing_format = info.format;
+  ImageCreation creation(OverlayOver(options, overlay));
   crypto::SecretBytes passphrase;
-  if (HasEncryptedContainer(info)) {
-    wanted.luks.emplace();
-    wanted.luks->version = 1;
-    wanted.luks->kdf = KdfArguments().ToKdfCost(1, wanted.luks->hash);
-  }
-  ImageCreation creation(std::move(wanted));
   if (creation.wanted().luks) {
     FirstPassphrase first(passphrases);
-    OpenImage(reading, first);
+    OpenImage(ForReadingAll(options), first);
     passphrase = first.TakeFirst();
   }
   creation.Run(passphrase, [] {});
+}
+
+// A new image gets its magic last: what a power cut left of the making has
+// none, and holds nothing.
+void RefuseUnfinished(const fs::path& overlay) {
+  const auto file = FileDevice::Open(overlay, FileDevice::Sharing::kExclusive);
+  std::array<std::byte, sizeof qcow2::kMagic> magic{};
+  file->Read(0, std::span(magic).first(
+                    std::min<uint64_t>(magic.size(), file->size())));
+  if (magic != std::array<std::byte, sizeof magic>{}) return;
+  throw CorruptImage(fmt::format(
+      "{}: {} instead of a qcow2 header: if it is an overlay, its making was "
+      "cut off and it holds nothing; delete it then, and it is made anew",
+      overlay.native(), file->size() == 0 ? "is empty" : "begins with zeros"));
 }
 
 }  // namespace
@@ -101,6 +117,21 @@ void CheckOverlayOptions(const OpenOptions& options, const fs::path& overlay) {
   if (options.encryption == Encryption::kNone) refuse("--encryption none");
 }
 
+NewImage OverlayOver(const OpenOptions& options, const fs::path& overlay) {
+  const ImageInfo info = DescribeImage(ForReadingAll(options));
+  NewImage wanted;
+  wanted.image = overlay;
+  wanted.qcow2.backing_file =
+      fs::absolute(options.image).lexically_normal().native();
+  wanted.qcow2.backing_format = info.format;
+  if (HasEncryptedContainer(info)) {
+    wanted.luks.emplace();
+    wanted.luks->version = 1;
+    wanted.luks->kdf = KdfArguments().ToKdfCost(1, wanted.luks->hash);
+  }
+  return wanted;
+}
+
 OpenOptions OpenOptionsOfOverlay(const OpenOptions& options,
                                  const fs::path& overlay,
                                  PassphraseSource& passphrases) {
@@ -108,20 +139,17 @@ OpenOptions OpenOptionsOfOverlay(const OpenOptions& options,
   if (!fs::exists(overlay, ignored)) {
     MakeOverlay(options, overlay, passphrases);
   }
+  RefuseUnfinished(overlay);
   OpenOptions opening = options;
   opening.image = overlay;
   opening.format = ContainerFormat::kQcow2;
   if (options.expected_header.any()) {
     // It is that of the image; the overlay may have one of its own.
-    OpenOptions image = options;
-    image.writable = false;
-    DescribeImage(image);
+    DescribeImage(ForReading(options));
     opening.expected_header = {};
   }
-  OpenOptions reading = opening;
-  reading.writable = false;
+  OpenOptions reading = ForReadingAll(opening);
   reading.header.clear();
-  reading.partition.reset();
   const ImageInfo info = DescribeImage(reading);
   if (!info.backing ||
       !fs::equivalent(info.backing->file, options.image, ignored)) {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <span>
@@ -59,9 +60,10 @@ class CrashJudge {
 
 // What `qemu-img check` finds wrong with an image beyond leaks; empty if
 // nothing. Leaks too if they are not allowed. `open_arguments` as
-// QemuImages::OpenArguments() gives them.
+// QemuImages::OpenArguments() gives them, relative names from `folder` on.
 std::string QemuCheck(const std::vector<std::string>& open_arguments,
-                      bool leaks_allowed = true);
+                      bool leaks_allowed = true,
+                      const std::filesystem::path& folder = {});
 
 }  // namespace pellucid
 

@@ -17,10 +17,10 @@ constexpr const char* kName = "crashed.qcow2";
 }  // namespace
 
 std::string QemuCheck(const std::vector<std::string>& open_arguments,
-                      bool leaks_allowed) {
+                      bool leaks_allowed, const std::filesystem::path& folder) {
   std::vector<std::string> command = {"qemu-img", "check", "--output=json"};
   command.insert(command.end(), open_arguments.begin(), open_arguments.end());
-  const ProgramResult result = RunProgram(command);
+  const ProgramResult result = RunProgram(command, "", folder);
   if (result.out.empty()) {
     return fmt::format("qemu-img check cannot: {}", result.err);
   }

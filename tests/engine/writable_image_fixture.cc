@@ -114,9 +114,9 @@ void ImageInMemory::Store(
   for (size_t i = 0; i < files.size(); ++i) WriteHostFile(paths_[i], files[i]);
 }
 
-ModelledImage::ModelledImage(const ImageInMemory& image, CrashDisks& disks,
+ModelledImage::ModelledImage(OpenDisk open, const CrashDisks& disks,
                              SyncedModel& model)
-    : image_(image), disks_(disks), model_(model), device_(image.Open(disks)) {}
+    : open_(std::move(open)), disks_(disks), model_(model), device_(open_()) {}
 
 void ModelledImage::Write(uint64_t first_sector, uint64_t sectors) {
   const SyncedModel::Change change = model_.BeginWrite(first_sector, sectors);
@@ -141,7 +141,7 @@ void ModelledImage::Flush() {
 void ModelledImage::Reopen() {
   Flush();
   device_.reset();
-  device_ = image_.Open(disks_);
+  device_ = open_();
 }
 
 Bytes ModelledImage::Content() { return ReadAll(*device_); }

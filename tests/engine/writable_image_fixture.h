@@ -2,6 +2,7 @@
 #define PELLUCID_TESTS_ENGINE_WRITABLE_IMAGE_FIXTURE_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -74,9 +75,14 @@ class ImageInMemory {
 // not.
 class ModelledImage {
  public:
+  using OpenDisk = std::function<std::unique_ptr<WritableDevice>()>;
+
   // Borrows all.
   ModelledImage(const ImageInMemory& image, CrashDisks& disks,
-                SyncedModel& model);
+                SyncedModel& model)
+      : ModelledImage([&] { return image.Open(disks); }, disks, model) {}
+  // Of any stack over `disks`.
+  ModelledImage(OpenDisk open, const CrashDisks& disks, SyncedModel& model);
 
   uint64_t sectors() const { return model_.sectors(); }
   void Write(uint64_t first_sector, uint64_t sectors);
@@ -89,8 +95,8 @@ class ModelledImage {
   Bytes Content();
 
  private:
-  const ImageInMemory& image_;
-  CrashDisks& disks_;
+  const OpenDisk open_;
+  const CrashDisks& disks_;
   SyncedModel& model_;
   std::unique_ptr<WritableDevice> device_;
 };
