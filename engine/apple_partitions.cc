@@ -111,8 +111,9 @@ std::optional<PartitionTable> ReadAppleMap(BlockDevice& disk) {
   std::vector<uint64_t> sizes(kBlockSizes.begin(), kBlockSizes.end());
   if (has_descriptor) {
     // The one that it says first, if it is possible.
-    std::ranges::stable_partition(
-        sizes, [&](uint64_t block_size) { return block_size == said; });
+    std::stable_partition(sizes.begin(), sizes.end(), [&](uint64_t block_size) {
+      return block_size == said;
+    });
   }
   struct Map {
     uint64_t block_size = 0;

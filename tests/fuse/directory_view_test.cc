@@ -335,11 +335,12 @@ TEST_F(DirectoryViewTest, PartitionsOfAnAppleMap) {
   Encrypt();
   MountReadOnly();
   const fs::path partitions = directory() / "partitions";
-  // 1 is the map itself, 4 and 5 are free space.
+  // 1 is the map itself, 4 to 6 are free space.
   EXPECT_THAT(Names(partitions),
-              ElementsAre("1", "2", "3", "4", "5", "by-label"));
-  EXPECT_THAT(Names(partitions / "by-label"),
-              ElementsAre("Apple", "Extra", "Extra%~5", "root", "spare"));
+              ElementsAre("1", "2", "3", "4", "5", "6", "by-label"));
+  EXPECT_THAT(
+      Names(partitions / "by-label"),
+      ElementsAre("Apple", "Extra", "Extra%~5", "Extra%~6", "root", "spare"));
   EXPECT_EQ(fs::read_symlink(partitions / "by-label" / "root"), "../2");
   EXPECT_EQ(StatusOf(partitions / "2").st_size, off_t{24} << 20);
   EXPECT_EQ(StatusOf(partitions / "3").st_size, off_t{8} << 20);
