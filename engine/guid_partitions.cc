@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/found_partitions.h"
 #include "engine/little_endian.h"
 #include "engine/utf16.h"
 
@@ -42,7 +43,6 @@ constexpr uint32_t kGreatestEntrySize = 4096;
 
 // Programs write 16 KiB.
 constexpr uint64_t kMaxEntriesBytes = 1 << 20;
-constexpr size_t kMaxWarnings = 16;
 
 uint32_t Crc32(std::span<const std::byte> bytes) {
   return libdeflate_crc32(0, bytes.data(), bytes.size());
@@ -50,6 +50,19 @@ uint32_t Crc32(std::span<const std::byte> bytes) {
 
 std::string LabelOf(std::span<const std::byte> entry) {
   return Utf8FromUtf16(entry.subspan(kName, 2 * kNameUnits));
+}
+
+// Of the type. The first three numbers of a GUID are little endian.
+std::string GuidOf(std::span<const std::byte> entry) {
+  std::string text =
+      fmt::format("{:08x}-{:04x}-{:04x}-", LoadLittleEndian<uint32_t>(entry, 0),
+                  LoadLittleEndian<uint16_t>(entry, 4),
+                  LoadLittleEndian<uint16_t>(entry, 6));
+  for (size_t i = 8; i < kTypeGuidBytes; ++i) {
+    if (i == 10) text += '-';
+    text += fmt::format("{:02x}", std::to_integer<unsigned>(entry[i]));
+  }
+  return text;
 }
 
 // One copy of a GPT: a header and the entries that it speaks of.
@@ -64,41 +77,35 @@ struct Copy {
 
 class Reader {
  public:
-  explicit Reader(BlockDevice& disk) : disk_(disk) {}
+  explicit Reader(BlockDevice& disk) : disk_(disk), found_(disk) {}
 
   std::optional<PartitionTable> Read(std::optional<uint64_t> protective_end) {
     Copy first = ReadFirstCopy();
     if (first.problem.empty()) {
       if (!protective_end) {
-        Warn("the protective MBR in front of the GPT is missing");
+        found_.Warn("the protective MBR in front of the GPT is missing");
       }
       AddPartitions(first);
-      return std::move(table_);
+      return std::move(found_).Take();
     }
     if (!protective_end) return std::nullopt;
     const Copy backup = FindBackup(first, *protective_end);
     if (backup.problem.empty()) {
-      Warn(
+      found_.Warn(
           fmt::format("the first copy of the GPT cannot be used ({}); its "
                       "backup is",
                       first.problem));
       AddPartitions(backup);
     } else {
-      Warn(
+      found_.Warn(
           fmt::format("the MBR says that there is a GPT, but neither copy can "
                       "be used: {}; {}",
                       first.problem, backup.problem));
     }
-    return std::move(table_);
+    return std::move(found_).Take();
   }
 
  private:
-  void Warn(std::string warning) {
-    if (table_.warnings.size() < kMaxWarnings) {
-      table_.warnings.push_back(std::move(warning));
-    }
-  }
-
   Copy ReadFirstCopy() {
     Copy copy;
     for (const uint64_t sector_size : kSectorSizes) {
@@ -184,7 +191,6 @@ class Reader {
   }
 
   void AddPartitions(const Copy& copy) {
-    const uint64_t sectors = disk_.size() / copy.sector_size;
     unsigned number = 0;
     for (size_t at = 0; at < copy.entries.size(); at += copy.entry_size) {
       ++number;
@@ -195,27 +201,18 @@ class Reader {
           })) {
         continue;
       }
-      const auto first = LoadLittleEndian<uint64_t>(entry, kFirstLba);
-      const auto last = LoadLittleEndian<uint64_t>(entry, kLastLba);
-      if (first > last || first >= sectors) {
-        Warn(fmt::format("partition {} is left out: sectors {} to {} of {}",
-                         number, first, last, sectors));
-        continue;
-      }
-      if (last >= sectors) {
-        Warn(fmt::format("partition {} is cut: sectors {} to {} of {}", number,
-                         first, last, sectors));
-      }
-      const uint64_t end = std::min(last, sectors - 1) + 1;
-      table_.partitions.push_back({.number = number,
-                                   .offset = first * copy.sector_size,
-                                   .size = (end - first) * copy.sector_size,
-                                   .label = LabelOf(entry)});
+      found_.Add({.number = number,
+                  .label = LabelOf(entry),
+                  .scheme = "gpt",
+                  .type = GuidOf(entry)},
+                 {.first = LoadLittleEndian<uint64_t>(entry, kFirstLba),
+                  .last = LoadLittleEndian<uint64_t>(entry, kLastLba),
+                  .sector_size = copy.sector_size});
     }
   }
 
   BlockDevice& disk_;
-  PartitionTable table_;
+  FoundPartitions found_;
 };
 
 }  // namespace

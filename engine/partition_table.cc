@@ -10,8 +10,12 @@
 #include <string_view>
 #include <utility>
 
+#include "engine/apple_partitions.h"
+#include "engine/bsd_label.h"
+#include "engine/found_partitions.h"
 #include "engine/guid_partitions.h"
 #include "engine/little_endian.h"
+#include "engine/sun_label.h"
 
 namespace pellucid {
 namespace {
@@ -26,7 +30,6 @@ constexpr unsigned kFirstLogical = 5;
 // Linux ends a chain after 100 records without a partition; nobody has this
 // many with one.
 constexpr size_t kMaxRecords = 256;
-constexpr size_t kMaxWarnings = 16;
 
 // An entry of an MBR or of an extended boot record, which look the same.
 struct Entry {
@@ -80,7 +83,7 @@ bool IsTable(const BootRecord& record) {
 class Reader {
  public:
   explicit Reader(BlockDevice& disk)
-      : disk_(disk), disk_sectors_(disk.size() / kSectorSize) {}
+      : disk_(disk), disk_sectors_(disk.size() / kSectorSize), found_(disk) {}
 
   PartitionTable Read(const BootRecord& mbr) && {
     for (unsigned i = 0; i < mbr.entries.size(); ++i) {
@@ -90,34 +93,31 @@ class Reader {
     for (const Entry& entry : mbr.entries) {
       if (entry.is_used() && entry.is_extended()) FollowChain(entry);
     }
-    return std::move(table_);
+    for (unsigned i = 0; i < mbr.entries.size(); ++i) {
+      if (mbr.entries[i].is_used()) AddInnerPartitions(i + 1, mbr.entries[i]);
+    }
+    return std::move(found_).Take();
   }
 
  private:
-  void Warn(std::string warning) {
-    if (table_.warnings.size() < kMaxWarnings) {
-      table_.warnings.push_back(std::move(warning));
-    }
-  }
-
   // Sectors count from `base`.
   void Add(unsigned number, uint64_t base, const Entry& entry) {
     const uint64_t first = base + entry.first_sector;
-    const uint64_t end = first + entry.sectors;
-    if (first >= disk_sectors_) {
-      Warn(fmt::format("partition {} is left out: sectors {} to {} of {}",
-                       number, first, end - 1, disk_sectors_));
-      return;
-    }
-    if (end > disk_sectors_) {
-      Warn(fmt::format("partition {} is cut: sectors {} to {} of {}", number,
-                       first, end - 1, disk_sectors_));
-    }
-    table_.partitions.push_back(
-        {.number = number,
-         .offset = first * kSectorSize,
-         .size = (std::min(end, disk_sectors_) - first) * kSectorSize,
-         .label = ""});
+    found_.Add({.number = number,
+                .label = "",
+                .scheme = "dos",
+                .type = fmt::format("0x{:02x}", entry.type)},
+               {.first = first, .last = first + entry.sectors - 1});
+  }
+
+  // Those of a label inside of a primary partition.
+  void AddInnerPartitions(unsigned number, const Entry& entry) {
+    const ParentPartition parent = {.number = number,
+                                    .type = entry.type,
+                                    .first_sector = entry.first_sector,
+                                    .sectors = entry.sectors};
+    next_free_ = AddBsdPartitions(disk_, parent, next_free_, found_);
+    next_free_ = AddSunPartitions(disk_, parent, next_free_, found_);
   }
 
   // The records of an extended partition: each has a logical partition, from
@@ -126,22 +126,22 @@ class Reader {
     const uint64_t first = extended.first_sector;
     for (uint64_t sector = first;;) {
       if (sector >= disk_sectors_) {
-        return Warn(fmt::format(
+        return found_.Warn(fmt::format(
             "the chain of logical partitions leads to sector {} of {}", sector,
             disk_sectors_));
       }
       if (!visited_.insert(sector).second) {
-        return Warn(fmt::format(
+        return found_.Warn(fmt::format(
             "the chain of logical partitions leads back to sector {}", sector));
       }
       if (visited_.size() > kMaxRecords) {
-        return Warn(fmt::format(
+        return found_.Warn(fmt::format(
             "the chain of logical partitions is longer than {} records",
             kMaxRecords));
       }
       const BootRecord record = ReadBootRecord(disk_, sector);
       if (!record.has_signature()) {
-        return Warn(fmt::format(
+        return found_.Warn(fmt::format(
             "the chain of logical partitions ends in sector {}, which is no "
             "extended boot record",
             sector));
@@ -155,7 +155,7 @@ class Reader {
         } else if (i < 2 || IsWithin(extended, sector, entry)) {
           // Some programs use only two of the entries, and leave something in
           // the others.
-          Add(next_logical_++, sector, entry);
+          Add(next_free_++, sector, entry);
         }
       }
       if (next == nullptr) return;
@@ -173,15 +173,12 @@ class Reader {
 
   BlockDevice& disk_;
   const uint64_t disk_sectors_;
-  PartitionTable table_;
+  FoundPartitions found_;
   std::set<uint64_t> visited_;
-  unsigned next_logical_ = kFirstLogical;
+  unsigned next_free_ = kFirstLogical;
 };
 
-}  // namespace
-
-std::optional<PartitionTable> ReadPartitionTable(BlockDevice& disk) {
-  if (disk.size() < kSectorSize) return std::nullopt;
+std::optional<PartitionTable> ReadMbrOrGpt(BlockDevice& disk) {
   const BootRecord mbr = ReadBootRecord(disk, 0);
   if (!mbr.has_signature()) return ReadGuidPartitions(disk, std::nullopt);
   if (!IsTable(mbr)) return std::nullopt;
@@ -192,6 +189,19 @@ std::optional<PartitionTable> ReadPartitionTable(BlockDevice& disk) {
         disk, uint64_t{protective->first_sector} + protective->sectors - 1);
   }
   return Reader(disk).Read(mbr);
+}
+
+}  // namespace
+
+std::optional<PartitionTable> ReadPartitionTable(BlockDevice& disk) {
+  if (disk.size() < kSectorSize) return std::nullopt;
+  // An image for CDs may have an Apple map behind an MBR; Linux, too, then
+  // takes the MBR.
+  for (const auto read :
+       {ReadMbrOrGpt, ReadAppleMap, ReadSunLabel, ReadBsdLabel}) {
+    if (auto table = read(disk)) return table;
+  }
+  return std::nullopt;
 }
 
 }  // namespace pellucid

@@ -148,6 +148,8 @@ Json DiskFacts(BlockDevice& disk) {
                                   {"offset", partition.offset},
                                   {"size", partition.size},
                                   {"label", TextOrNull(partition.label)},
+                                  {"scheme", partition.scheme},
+                                  {"type", partition.type},
                                   {"contents", SignaturesToJson(volume)}});
   }
   return json;

@@ -401,6 +401,7 @@ TEST_P(SfdiskTest, IsReadAsItSays) {
   RunTool({"sfdisk", "--quiet", image}, GetParam());
   std::vector<std::array<uint64_t, 3>> expected;
   std::vector<std::string> labels;
+  std::vector<std::string> types;
   const auto dump = nlohmann::json::parse(RunTool({"sfdisk", "--json", image}));
   for (const auto& partition : dump.at("partitiontable").at("partitions")) {
     const std::string type = partition.at("type");
@@ -410,6 +411,7 @@ TEST_P(SfdiskTest, IsReadAsItSays) {
                         partition.at("start").get<uint64_t>(),
                         partition.at("size")});
     labels.push_back(partition.value("name", ""));
+    types.push_back(type);
   }
   const auto device = FileDevice::Open(image, FileDevice::Sharing::kExclusive);
   const auto table = ReadPartitionTable(*device);
@@ -417,7 +419,15 @@ TEST_P(SfdiskTest, IsReadAsItSays) {
   EXPECT_EQ(AllWarnings(*table), "");
   EXPECT_EQ(Places(*table), expected);
   for (size_t i = 0; i < labels.size(); ++i) {
-    EXPECT_EQ(table->partitions.at(i).label, labels[i]);
+    const Partition& partition = table->partitions.at(i);
+    EXPECT_EQ(partition.label, labels[i]);
+    const bool is_gpt = dump["partitiontable"]["label"] == "gpt";
+    EXPECT_EQ(partition.scheme, is_gpt ? "gpt" : "dos");
+    // sfdisk writes GUIDs in upper case and numbers without 0x and 0.
+    std::ranges::transform(types[i], types[i].begin(), ::tolower);
+    EXPECT_EQ(partition.type, is_gpt                 ? types[i]
+                              : types[i].size() == 1 ? "0x0" + types[i]
+                                                     : "0x" + types[i]);
   }
 }
 

@@ -321,6 +321,49 @@ TEST_F(DirectoryViewTest, LogicalPartitionsOfAnMbr) {
   Unmount();
 }
 
+// As parted and mmls have them.
+TEST_F(DirectoryViewTest, PartitionsOfAnAppleMap) {
+  MakeFiles(7);
+  MakeExt4("ext4");
+  Tool({"truncate", "-s", "64M", "plain.raw"});
+  Tool({"parted",  "--script", "plain.raw", "mklabel", "mac",   "mkpart",
+        "primary", "ext2",     "1MiB",      "25MiB",   "name",  "2",
+        "root",    "mkpart",   "primary",   "hfs",     "32MiB", "40MiB",
+        "name",    "3",        "spare"});
+  Tool({"dd", "if=ext4", "of=plain.raw", "bs=1M", "seek=1",
+        "conv=notrunc,sparse", "status=none"});
+  Encrypt();
+  MountReadOnly();
+  const fs::path partitions = directory() / "partitions";
+  // 1 is the map itself, 4 to 6 are free space.
+  EXPECT_THAT(Names(partitions),
+              ElementsAre("1", "2", "3", "4", "5", "6", "by-label"));
+  EXPECT_THAT(
+      Names(partitions / "by-label"),
+      ElementsAre("Apple", "Extra", "Extra%~5", "Extra%~6", "root", "spare"));
+  EXPECT_EQ(fs::read_symlink(partitions / "by-label" / "root"), "../2");
+  EXPECT_EQ(StatusOf(partitions / "2").st_size, off_t{24} << 20);
+  EXPECT_EQ(StatusOf(partitions / "3").st_size, off_t{8} << 20);
+  EXPECT_EQ(LoopRead(partitions / "2", ""), Noise(1 << 20, 7));
+  EXPECT_EQ(Tool({"mmls", disk().string()}), Tool({"mmls", "plain.raw"}));
+  Unmount();
+}
+
+TEST_F(DirectoryViewTest, PartitionsOfABsdLabelInAnMbr) {
+  MakeFiles(9);
+  MakeExt4("ext4");
+  MakeDisk("64M", "label: dos\nsize=4MiB\nstart=10MiB, size=40MiB, type=a5\n",
+           {{12, "ext4"}});
+  RunProgram({"fdisk", "plain.raw"}, "b\ny\nn\na\n24576\n+24M\nt\na\n7\nw\n",
+             folder());
+  Encrypt();
+  MountReadOnly();
+  const fs::path partitions = directory() / "partitions";
+  EXPECT_THAT(Names(partitions), ElementsAre("1", "2", "5"));
+  EXPECT_EQ(LoopRead(partitions / "5", ""), Noise(1 << 20, 9));
+  Unmount();
+}
+
 TEST_F(DirectoryViewTest, HostileTablesHarmNobody) {
   MakeFile("key", kPassphrase);
   Tool({"truncate", "-s", "8M", "plain.raw"});

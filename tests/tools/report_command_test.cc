@@ -178,6 +178,8 @@ TEST_F(ReportCommandTest, PartitionsAndFileSystemsAreThoseOfSfdiskAndBlkid) {
     EXPECT_EQ(partition["size"], size);
     EXPECT_EQ(partition["label"],
               theirs[i].contains("name") ? theirs[i]["name"] : json(nullptr));
+    EXPECT_EQ(partition["scheme"], "gpt");
+    EXPECT_EQ(partition["type"], "0fc63daf-8483-4772-8e79-3d69d8477de4");
     ASSERT_EQ(partition["contents"].size(), 1u);
     const json& contents = partition["contents"][0];
     EXPECT_EQ(contents["type"], Blkid(offset, size, "TYPE"));
