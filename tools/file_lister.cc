@@ -138,14 +138,11 @@ class FileLister::Session {
         if (errno == EINTR) continue;
         ThrowIoError(errno, "poll");
       }
-      // First what was sent before the end.
-      if ((waiting[1].revents & POLLIN) != 0) {
-        TakeMessage(MSG_DONTWAIT);
-      } else if (waiting[0].revents != 0) {
-        return Finish();
-      } else if (waiting[1].revents != 0) {
-        return Gone();
-      }
+      // First what was sent before the end. A socket that is closed is
+      // readable as well.
+      if ((waiting[1].revents & POLLIN) != 0 && TakeMessage()) continue;
+      if (waiting[0].revents != 0) return Finish();
+      if (waiting[1].revents != 0) return Gone();
     }
   }
 
@@ -170,7 +167,7 @@ class FileLister::Session {
       return Gone();
     }
     // The one that sent has gone, so this ends.
-    while (TakeMessage(MSG_DONTWAIT)) {
+    while (TakeMessage()) {
     }
     if (!is_done_) {
       End(DescribeEnd(end.wait_status, lister_.limits_), ExitCode::kFailure);
@@ -179,9 +176,9 @@ class FileLister::Session {
   }
 
   // False if there is none.
-  bool TakeMessage(int flags) {
+  bool TakeMessage() {
     const ssize_t received =
-        Receive(lister_.process_.data.get(), buffer_, flags);
+        Receive(lister_.process_.data.get(), buffer_, MSG_DONTWAIT);
     if (received <= 0) return false;
     Message message;
     if (received < static_cast<ssize_t>(sizeof message)) {

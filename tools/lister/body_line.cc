@@ -11,10 +11,16 @@
 namespace pellucid::lister {
 namespace {
 
+// Control characters as fls has them; '|', which fls leaves, as mactime(1)
+// takes it back.
 void AddName(std::string& line, const char* name) {
   if (name == nullptr) return;
   for (; *name != '\0'; ++name) {
-    line += IsControl(*name) || *name == '|' ? '^' : *name;
+    if (*name == '|') {
+      line += "%7C";
+    } else {
+      line += IsControl(*name) ? '^' : *name;
+    }
   }
 }
 

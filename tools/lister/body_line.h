@@ -12,8 +12,8 @@ namespace pellucid::lister {
 // MD5|name|inode|mode|UID|GID|size|atime|mtime|ctime|crtime, times in seconds
 // since 1970, 0 for what is not known. `folder` is the path of the entry's
 // folder, which ends with '/', or null; `attribute` one of NTFS, or null.
-// Unlike fls, it writes '^' not only for control characters of names but also
-// for those of a symbolic link's target, and for '|'.
+// Control characters in names are '^', as with fls; '|', which fls leaves, so
+// that mactime(1) misreads the line, is %7C, which mactime turns back.
 std::string FormatBodyLine(const TSK_FS_FILE& file, const char* folder,
                            const TSK_FS_ATTR* attribute,
                            std::string_view prefix);

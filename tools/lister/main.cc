@@ -41,6 +41,14 @@ void AwaitEnd(pid_t child, int end) {
   if (waiting[1].revents == 0) kill(child, SIGKILL);
 }
 
+// What a child has asked for and died before it came must not be taken for the
+// bytes of another volume. pellucid has sent it all before the next request.
+void DropOldAnswers() {
+  char byte;
+  while (recv(kDataFd, &byte, sizeof byte, MSG_DONTWAIT) > 0) {
+  }
+}
+
 // False if no child could be made, or waited for.
 bool ListInChild(const ListRequest& request, ListEnd& result) {
   std::array<int, 2> ends;
@@ -78,6 +86,7 @@ int Run() {
     // Otherwise it was to end what had ended by itself.
     if (received != static_cast<ssize_t>(sizeof request)) continue;
     request.prefix[sizeof request.prefix - 1] = '\0';
+    DropOldAnswers();
     ListEnd result;
     if (!ListInChild(request, result)) return 1;
     if (!Say(&result, sizeof result)) return 1;
