@@ -17,6 +17,7 @@
 #include "tools/command_line.h"
 #include "tools/copy_arguments.h"
 #include "tools/evidence_files.h"
+#include "tools/file_listing.h"
 #include "tools/forensic_run.h"
 #include "tools/info_json.h"
 #include "tools/open_arguments.h"
@@ -37,9 +38,11 @@ const CommandSyntax kSyntax = {
         "file\n"
         "systems, which parts are stored, what the plaintext looks like, what\n"
         "leaks, and hashes; as JSON (--json), or as a page for a browser\n"
-        "(--output), or both. Changes nothing in IMAGE.",
+        "(--output), or both. Lists all files, deleted ones as well "
+        "(--files).\n"
+        "Changes nothing in IMAGE.",
     .operands = {"IMAGE"},
-    .common_options = {"json", "output", "hash", "quick", "no-unlock",
+    .common_options = {"json", "output", "files", "hash", "quick", "no-unlock",
                        "forensic", "key-file", "header"},
 };
 
@@ -47,6 +50,7 @@ struct ReportArguments {
   OpenArguments open;
   bool json = false;
   std::string output;
+  std::string files;
   bool force = false;
   std::string hash;
   bool quick = false;
@@ -62,7 +66,11 @@ void ReportArguments::AddTo(po::options_description& options) {
       ("json", po::bool_switch(&json), "print JSON for programs")  //
       ("output", po::value(&output)->value_name("FILE"),
        "write an HTML page to FILE, which needs no network and no script")  //
-      ("force", po::bool_switch(&force), "overwrite an existing FILE")      //
+      ("files", po::value(&files)->value_name("FILE"),
+       "list all files of all file systems, deleted ones as well, in FILE, a "
+       "body file as mactime reads it; without --json and --output nothing "
+       "else is looked at")                                             //
+      ("force", po::bool_switch(&force), "overwrite an existing FILE")  //
       ("hash", po::value(&hash)->value_name("NAME,..."),
        "hash the plaintext and every file that was read (md5, sha1, sha256, "
        "blake2b, ...); takes time for zeros, too")  //
@@ -79,7 +87,9 @@ void ReportArguments::AddTo(po::options_description& options) {
 ReportDepth DepthOf(const ReportArguments& arguments) {
   ReportDepth depth;
   depth.unlock = !arguments.no_unlock;
-  depth.read_everything = !arguments.quick;
+  // Nobody would see what else is found.
+  const bool has_reader = arguments.json || !arguments.output.empty();
+  depth.read_everything = has_reader && !arguments.quick;
   if (!arguments.hash.empty()) {
     depth.hash_names = ParseHashNames("hash", arguments.hash);
   }
@@ -135,22 +145,39 @@ struct Draft {
     try {
       json[part] = facts();
     } catch (const Error& error) {
-      Warn(error.what());
-      json["errors"].push_back({{"part", part}, {"error", error.what()}});
-      if (exit_code == 0) exit_code = static_cast<int>(error.exit_code());
+      AddError(part, error.what(), error.exit_code());
     }
   }
+
+  void AddError(const char* part, const std::string& error, ExitCode code) {
+    Warn(error);
+    json["errors"].push_back({{"part", part}, {"error", error}});
+    if (exit_code == 0) exit_code = static_cast<int>(code);
+  }
 };
+
+void AddFileListing(Draft& draft, FileListing& listing, BlockDevice& disk) {
+  constexpr const char* kPart = "file_listing";
+  draft.AddPart(kPart, [&] { return listing.WriteFor(disk); });
+  for (const FileListing::Gap& gap : listing.gaps()) {
+    if (gap.exit_code == ExitCode::kOk) {
+      draft.AddWarning(gap.text);
+    } else {
+      draft.AddError(kPart, gap.text, gap.exit_code);
+    }
+  }
+}
 
 // What needs the key.
 void AddUnlockedParts(Draft& draft, const OpenOptions& options,
                       const ReportArguments& arguments,
-                      const ReportDepth& depth) {
+                      const ReportDepth& depth, FileListing* listing) {
   const auto passphrases = arguments.open.MakePassphraseSource(options);
   OpenedImage image = OpenImage(options, *passphrases);
   for (const std::string& warning : image.warnings) draft.AddWarning(warning);
   draft.AddPart("disk", [&] { return DiskFacts(*image.device); });
   draft.AddPart("snapshot_disks", [&] { return SnapshotDiskFacts(image); });
+  if (listing != nullptr) AddFileListing(draft, *listing, *image.device);
   if (!depth.read_everything) return;
   draft.AddPart("plaintext",
                 [&] { return PlaintextFacts(*image.device, depth); });
@@ -159,7 +186,7 @@ void AddUnlockedParts(Draft& draft, const OpenOptions& options,
 // `words` are those of the command line, behind the subcommand.
 Draft MakeReport(const OpenOptions& options, const ReportArguments& arguments,
                  const std::vector<std::string>& words,
-                 const ReportDepth& depth) {
+                 const ReportDepth& depth, FileListing* listing) {
   Draft draft;
   draft.json = {{"report",
                  {{"program", "pellucid"},
@@ -173,6 +200,7 @@ Draft MakeReport(const OpenOptions& options, const ReportArguments& arguments,
                 {"leaks", nullptr},
                 {"disk", nullptr},
                 {"snapshot_disks", Json::array()},
+                {"file_listing", nullptr},
                 {"allocation", nullptr},
                 {"plaintext", nullptr},
                 {"files", nullptr},
@@ -182,7 +210,8 @@ Draft MakeReport(const OpenOptions& options, const ReportArguments& arguments,
   const ImageInfo info = DescribeImage(options);
   draft.json["image"] = Json::parse(FormatInfoAsJson(info));
   evidence.CheckIsNone(arguments.output);
-  if (depth.unlock) AddUnlockedParts(draft, options, arguments, depth);
+  evidence.CheckIsNone(arguments.files);
+  if (depth.unlock) AddUnlockedParts(draft, options, arguments, depth, listing);
   draft.AddPart("allocation", [&] {
     ImageMap map(options);
     // Otherwise they were told when it was unlocked.
@@ -196,6 +225,30 @@ Draft MakeReport(const OpenOptions& options, const ReportArguments& arguments,
                 [&] { return FileFacts(evidence.files(), options, depth); });
   draft.json["report"]["ended"] = Now();
   return draft;
+}
+
+// Before anybody has to type a passphrase and to wait.
+void CheckTargets(const ReportArguments& arguments) {
+  if (!arguments.json && arguments.output.empty() && arguments.files.empty()) {
+    throw UsageError(
+        "where does the report go? Say --json, --output FILE, --files FILE, or "
+        "several of them");
+  }
+  if (arguments.no_unlock && !arguments.files.empty()) {
+    throw UsageError(
+        "--files needs the plaintext, which --no-unlock leaves locked");
+  }
+  if (!arguments.files.empty() && arguments.files == arguments.output) {
+    throw UsageError(fmt::format(
+        "{}: cannot be the page of --output and the list of --files at once",
+        arguments.files));
+  }
+  for (const std::string& file : {arguments.output, arguments.files}) {
+    if (!arguments.force && !file.empty() && std::filesystem::exists(file)) {
+      throw UsageError(
+          fmt::format("{}: exists already; --force overwrites it", file));
+    }
+  }
 }
 
 void WritePage(const Json& report, const ReportArguments& arguments) {
@@ -213,21 +266,17 @@ int RunReportCommand(const std::vector<std::string>& words) {
   arguments.AddTo(options);
   const auto operands = ParseCommandLine(kSyntax, options, words);
   if (!operands) return 0;
-  if (!arguments.json && arguments.output.empty()) {
-    throw UsageError(
-        "where does the report go? Say --json, --output FILE, or both");
-  }
+  CheckTargets(arguments);
   const ReportDepth depth = DepthOf(arguments);
   OpenOptions open_options = arguments.open.ToOpenOptions();
   open_options.image = (*operands)[0];
-  // Before anybody has to type a passphrase and to wait.
-  if (!arguments.force && !arguments.output.empty() &&
-      std::filesystem::exists(arguments.output)) {
-    throw UsageError(fmt::format("{}: exists already; --force overwrites it",
-                                 arguments.output));
-  }
   return RunForensically(arguments.open.forensic(), "report", words, [&] {
-    const Draft draft = MakeReport(open_options, arguments, words, depth);
+    std::optional<FileListing> listing;
+    if (!arguments.files.empty()) {
+      listing.emplace(arguments.files, arguments.force);
+    }
+    const Draft draft = MakeReport(open_options, arguments, words, depth,
+                                   listing ? &*listing : nullptr);
     if (!arguments.output.empty()) WritePage(draft.json, arguments);
     if (arguments.json) {
       constexpr bool kAsciiOnly = true;

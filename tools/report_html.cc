@@ -57,6 +57,8 @@ constexpr std::array kSections = {
             "Empty if the image was not unlocked."},
     Section{"snapshot_disks", "Partitions and file systems of the snapshots",
             ""},
+    Section{"file_listing", "Files of the file systems",
+            "Listed in a file of its own, deleted ones as well."},
     Section{"allocation", "Allocation",
             "Which parts of the disk are stored, and where. A cell shows what "
             "most of its stored bytes are; paler cells have less of it."},
