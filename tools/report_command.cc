@@ -15,6 +15,7 @@
 #include "engine/image_map.h"
 #include "engine/new_file.h"
 #include "tools/command_line.h"
+#include "tools/command_sandbox.h"
 #include "tools/copy_arguments.h"
 #include "tools/evidence_files.h"
 #include "tools/forensic_run.h"
@@ -44,6 +45,7 @@ const CommandSyntax kSyntax = {
 };
 
 struct ReportArguments {
+  CommandSandbox sandbox;
   OpenArguments open;
   bool json = false;
   std::string output;
@@ -74,6 +76,7 @@ void ReportArguments::AddTo(po::options_description& options) {
        "default: one for each processor");
   AddQuietTo(options, &quiet);
   open.AddTo(options);
+  sandbox.AddTo(options);
 }
 
 ReportDepth DepthOf(const ReportArguments& arguments) {
@@ -226,6 +229,8 @@ int RunReportCommand(const std::vector<std::string>& words) {
     throw UsageError(fmt::format("{}: exists already; --force overwrites it",
                                  arguments.output));
   }
+  arguments.sandbox.MayMake(arguments.output);
+  arguments.sandbox.Enter();
   return RunForensically(arguments.open.forensic(), "report", words, [&] {
     const Draft draft = MakeReport(open_options, arguments, words, depth);
     if (!arguments.output.empty()) WritePage(draft.json, arguments);

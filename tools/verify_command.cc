@@ -15,6 +15,7 @@
 #include "engine/file_device.h"
 #include "engine/open_image.h"
 #include "tools/command_line.h"
+#include "tools/command_sandbox.h"
 #include "tools/copy_arguments.h"
 #include "tools/forensic_run.h"
 #include "tools/manifest_check.h"
@@ -48,6 +49,7 @@ const CommandSyntax kSyntax = {
 enum : int { kSame = 0, kDiffers = 2 };
 
 struct VerifyArguments {
+  CommandSandbox sandbox;
   OpenArguments open;
   bool image = false;
   bool all = false;
@@ -68,6 +70,7 @@ void VerifyArguments::AddTo(po::options_description& options) {
        "default: one for each processor");
   AddQuietTo(options, &quiet);
   open.AddTo(options);
+  sandbox.AddTo(options);
 }
 
 // A range that is not as the manifest says. Offsets are those of the copy.
@@ -195,6 +198,7 @@ int Run(const std::vector<std::string>& words) {
   if (!operands) return kSame;
   ParseThreads(arguments.threads);
   const std::string& name = (*operands)[1];
+  arguments.sandbox.Enter();
   return RunForensically(arguments.open.forensic(), "verify", words, [&] {
     ManifestReader manifest((*operands)[0]);
     const Copy copy = OpenCopy(name, manifest.header(), arguments);

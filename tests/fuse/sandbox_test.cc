@@ -27,6 +27,7 @@
 #include <string>
 #include <thread>
 
+#include "fuse/confinement.h"
 #include "tests/engine/host_files_fixture.h"
 #include "tests/engine/programs_fixture.h"
 #include "tests/fuse/foreground_fixture.h"
@@ -42,7 +43,7 @@ using testing::HasSubstr;
 // The wait status of a process that enters the sandbox and then runs `body`.
 int StatusInSandbox(const std::function<int()>& body) {
   return WaitForEnd(Fork([&] {
-    EnterSandbox();
+    EnterSandbox(SandboxLeaves::kServing);
     return body();
   }));
 }
@@ -149,7 +150,7 @@ TEST_F(SandboxTest, OpenFilesStayUsable) {
   const int status = WaitForEnd(Fork([&] {
     const int fd =
         open((folder / "file").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    EnterSandbox();
+    EnterSandbox(SandboxLeaves::kServing);
     char text[4] = {};
     const bool done =
         pwrite(fd, "text", 4, 100) == 4 && pread(fd, text, 4, 100) == 4 &&
