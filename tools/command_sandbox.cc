@@ -68,8 +68,8 @@ constexpr std::array<uint64_t, 4> kFcntlCommands = {
 constexpr std::array<uint64_t, 9> kIoctlRequests = {
     TIOCGWINSZ,  // The width of a terminal; then, whether it shows what is
                  // typed.
-    TCSETS,     TCSETSW,  TCSETSF,      TCSETS2,
-    TCSETSW2,   TCSETSF2, BLKGETSIZE64, BLKZEROOUT};
+    TCSETS, TCSETSW, TCSETSF, TCSETS2, TCSETSW2, TCSETSF2, BLKGETSIZE64,
+    BLKZEROOUT};
 
 // What root needs to read and replace the files of others, and for memory that
 // is not swapped.
@@ -96,8 +96,9 @@ void ConfineToSystemCalls(bool makes_files) {
   for (const uint64_t request : kIoctlRequests) {
     filter.AllowIf(SCMP_SYS(ioctl), fuse::Equal(1, request));
   }
-  for (const uint64_t option : {PR_CAP_AMBIENT, PR_SET_NO_NEW_PRIVS}) {
-    filter.AllowIf(SCMP_SYS(prctl), fuse::Equal(0, option));
+  for (const int option : {PR_CAP_AMBIENT, PR_SET_NO_NEW_PRIVS}) {
+    filter.AllowIf(SCMP_SYS(prctl),
+                   fuse::Equal(0, static_cast<uint64_t>(option)));
   }
   // A key that is there, and no program that gets it.
   filter.AllowIf(SCMP_SYS(request_key), fuse::Equal(2, 0));

@@ -257,7 +257,7 @@ TEST_F(SandboxedProgramTest, AForensicMountIsConfinedAndSeesItsFilesAtTheEnd) {
   const auto deceived = mount();
   std::filesystem::rename(closed / "image", closed / "first");
   std::filesystem::copy_file(closed / "first", closed / "image");
-  EXPECT_EQ(deceived->End(SIGTERM), 1);
+  EXPECT_EQ(WEXITSTATUS(deceived->End(SIGTERM)), 1);
 }
 
 TEST_F(SandboxedProgramTest, NoSandboxKeepsThemAll) {

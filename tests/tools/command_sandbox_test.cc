@@ -333,6 +333,10 @@ class ConfinedCommandsTest : public CommandSandboxTest {
               Path("manifest"), Path("disk"), Path("plain")});
   }
 
+  void TearDown() override {
+    if (!device_.empty()) RunTool({"losetup", "--detach", device_});
+  }
+
   std::string Path(const char* name) const { return folder_ / name; }
 
   static void Pellucid(std::vector<std::string> words) {
@@ -381,6 +385,8 @@ class ConfinedCommandsTest : public CommandSandboxTest {
               0);
     return values;
   }
+
+  std::string device_;  // A loop device; empty if there is none.
 };
 
 TEST_F(ConfinedCommandsTest, EachIsConfinedAtItsEnd) {
@@ -396,6 +402,27 @@ TEST_F(ConfinedCommandsTest, EachIsConfinedAtItsEnd) {
   for (std::string line; std::getline(lines, line);) {
     EXPECT_TRUE(seen.contains(line.substr(0, line.find('\t')))) << line;
   }
+}
+
+TEST_F(ConfinedCommandsTest, PassphrasesComeFromTheKernelKeyring) {
+  const std::string name = fmt::format("pellucid-sandbox-{}", getpid());
+  ASSERT_GT(syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr), 0);
+  ASSERT_GT(syscall(SYS_add_key, "user", name.c_str(), "open sesame", 11,
+                    KEY_SPEC_SESSION_KEYRING),
+            0);
+  Pellucid(
+      {"export", "--keyring", name, "--force", Path("disk"), Path("plain")});
+}
+
+TEST_F(ConfinedCommandsTest, BlockDevicesAreReadAndWritten) {
+  const std::string key = Path("key");
+  fs::resize_file(folder_ / "manifest", 4 << 20);
+  device_ = RunTool({"losetup", "--find", "--show", Path("manifest")});
+  device_.pop_back();  // The end of the line.
+  // Also where a hole is to become zeros.
+  Pellucid({"export", "--key-file", key, "--force", Path("disk"), device_});
+  Pellucid({"resize", "--key-file", key, Path("disk"), "4M"});
+  Pellucid({"import", "--key-file", key, device_, Path("disk")});
 }
 
 TEST_F(ConfinedCommandsTest, NoSandboxKeepsAllRights) {
