@@ -249,6 +249,7 @@ TEST_F(SandboxedProgramTest, AForensicMountIsConfinedAndSeesItsFilesAtTheEnd) {
         file(), folder() / "log");
   };
   const auto confined = mount();
+  ReadHostFile(file());  // It serves, and so is confined.
   EXPECT_THAT(InAllThreads(confined->pid(), "Seccomp"), ElementsAre("2"));
   EXPECT_THAT(InAllThreads(confined->pid(), "CapEff"),
               ElementsAre("0000000000000004"));  // CAP_DAC_READ_SEARCH
