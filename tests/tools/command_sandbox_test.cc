@@ -350,6 +350,7 @@ class ConfinedCommandsTest : public CommandSandboxTest {
     const std::string key = Path("key");
     return {
         {"info", disk},
+        {"info", "--forensic", disk},
         {"map", "--svg", Path("svg"), disk},
         {"check", disk},
         {"check", "--repair", "all", disk},
