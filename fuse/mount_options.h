@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "fuse/sandbox.h"
+
 namespace pellucid::fuse {
 
 // A direct read of 1 MiB is split by the kernel into requests of this size,
@@ -49,8 +51,9 @@ struct MountOptions {
   bool kernel_writeback = true;
   // Unmount when nobody has used the mount for that long. Not of `-o`.
   std::optional<std::chrono::milliseconds> idle_timeout;
-  // The serving process gives up its rights (fuse/sandbox.h). Not of `-o`.
-  bool sandbox = true;
+  // The serving process gives up its rights but for these; none if empty. Not of
+  // `-o`.
+  std::optional<SandboxLeaves> sandbox = SandboxLeaves::kServing;
 };
 
 // Parses the values of every -o, each a list separated by commas; a backslash

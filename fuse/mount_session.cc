@@ -246,7 +246,7 @@ void MountSession::Run(const std::function<void()>& on_ready) {
   session.Mount(mountpoint_, options_);
   RaiseKernelLimits(mountpoint_);
   // Before there are other threads: rights are those of a thread.
-  if (options_.sandbox) EnterSandbox();
+  if (options_.sandbox) EnterSandbox(*options_.sandbox);
   if (device_.start) device_.start();
   filesystem.Start();
   if (is_writable) session.ExpectWrites();

@@ -3,8 +3,13 @@
 
 namespace pellucid::fuse {
 
-// False in a build with sanitizers, which need system calls of their own.
-bool HasSandbox();
+// What the sandbox of a mount leaves besides serving it.
+enum class SandboxLeaves {
+  kServing,
+  // Looking, by their names, at the files that were open, wherever they are: no
+  // more than whether they are there, how large they are and their times.
+  kLookingAtNames,
+};
 
 // Gives up, for the rest of the process, what serving a mount does not need
 // (docs/sandbox.md): all capabilities, the chance to gain any by execve(2), all
@@ -12,7 +17,7 @@ bool HasSandbox();
 // and all system calls but those of a list; any other ends the process with
 // SIGSYS. What is open stays usable. To be called by the only thread. Throws
 // Error if the kernel refuses. Does nothing where HasSandbox() is false.
-void EnterSandbox();
+void EnterSandbox(SandboxLeaves leaves);
 
 }  // namespace pellucid::fuse
 

@@ -11,6 +11,7 @@
 #include "engine/printable.h"
 #include "tools/check_report.h"
 #include "tools/command_line.h"
+#include "tools/command_sandbox.h"
 #include "tools/forensic_run.h"
 #include "tools/header_arguments.h"
 #include "tools/progress_bar.h"
@@ -83,6 +84,7 @@ int Run(const std::vector<std::string>& words) {
   std::string repair_word;
   bool json = false;
   bool quiet = false;
+  CommandSandbox sandbox;
   po::options_description options;
   options.add_options()  //
       ("repair", po::value(&repair_word)->value_name("leaks|all"),
@@ -93,6 +95,7 @@ int Run(const std::vector<std::string>& words) {
   arguments.AddNamedFilesTo(options);
   arguments.AddSharingTo(options);
   arguments.AddForensicTo(options);
+  sandbox.AddTo(options);
   const auto operands = ParseCommandLine(kSyntax, options, words);
   if (!operands) return kClean;
   const OpenOptions open = arguments.ToOpenOptions((*operands)[0]);
@@ -101,6 +104,8 @@ int Run(const std::vector<std::string>& words) {
     throw UsageError("--force-share is for checks without --repair");
   }
   if (repair != Repair::kNone) arguments.forensic().RefuseWriting("a repair");
+  if (repair != Repair::kNone) sandbox.MayWriteImage(open);
+  sandbox.Enter();
   return RunForensically(arguments.forensic(), "check", words, [&] {
     const CheckReport report = CheckWithProgress(open, repair, quiet);
     const int exit_code = ExitCodeOf(report);

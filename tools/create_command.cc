@@ -7,6 +7,7 @@
 #include <boost/program_options/options_description.hpp>
 #include <boost/program_options/value_semantic.hpp>
 #include <filesystem>
+#include <utility>
 
 #include "crypto/secret_bytes.h"
 #include "engine/create_image.h"
@@ -14,6 +15,7 @@
 #include "engine/printable.h"
 #include "tools/byte_size.h"
 #include "tools/command_line.h"
+#include "tools/command_sandbox.h"
 #include "tools/create_arguments.h"
 #include "tools/info_json.h"
 #include "tools/interrupt_watch.h"
@@ -88,16 +90,22 @@ int RunCreateCommand(const std::vector<std::string>& words) {
   CreateArguments arguments;
   bool quiet = false;
   bool json = false;
+  CommandSandbox sandbox;
   po::options_description options;
   arguments.AddTo(options);
   options.add_options()("json", po::bool_switch(&json),
                         "print what `pellucid info --json` prints of it");
   AddQuietTo(options, &quiet);
+  sandbox.AddTo(options);
   const auto operands = ParseCommandLine(kSyntax, options, words);
   if (!operands) return 0;
 
-  ImageCreation creation(arguments.ToNewImage(
-      operands->front(), operands->size() > 1 ? operands->back() : ""));
+  NewImage new_image = arguments.ToNewImage(
+      operands->front(), operands->size() > 1 ? operands->back() : "");
+  if (!new_image.payload_exists) sandbox.MayMake(new_image.image);
+  sandbox.MayMake(new_image.header);
+  sandbox.Enter();
+  ImageCreation creation(std::move(new_image));
   const NewImage& wanted = creation.wanted();
   crypto::SecretBytes passphrase;
   if (wanted.luks) {

@@ -7,15 +7,18 @@
 #include <boost/program_options/options_description.hpp>
 #include <boost/program_options/value_semantic.hpp>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <span>
+#include <system_error>
 
 #include "engine/errors.h"
 #include "engine/open_image.h"
 #include "engine/open_unallocated.h"
 #include "tools/byte_size.h"
 #include "tools/command_line.h"
+#include "tools/command_sandbox.h"
 #include "tools/copy_arguments.h"
 #include "tools/export_target.h"
 #include "tools/extent_list.h"
@@ -50,6 +53,7 @@ const CommandSyntax kSyntax = {
 };
 
 struct ExportArguments {
+  CommandSandbox sandbox;
   OpenArguments open;
   CopyArguments copy;
   ManifestArguments manifest;
@@ -75,6 +79,7 @@ void ExportArguments::AddTo(po::options_description& options) {
   manifest.AddTo(options);
   open.AddPartitionTo(options);
   open.AddTo(options);
+  sandbox.AddTo(options);
   options.add_options()  //
       ("unallocated", po::bool_switch(&unallocated),
        "copy the clusters of a qcow2 image that nothing refers to")  //
@@ -206,6 +211,16 @@ int Export(const OpenOptions& open_options, const WantedPart& wanted,
   return 0;
 }
 
+void MayWriteTo(CommandSandbox& sandbox, const std::string& path) {
+  if (path.empty() || path == "-") return;
+  std::error_code ignored;
+  if (std::filesystem::exists(path, ignored)) {
+    sandbox.MayWrite(path);
+  } else {
+    sandbox.MayMake(path);
+  }
+}
+
 }  // namespace
 
 int RunExportCommand(const std::vector<std::string>& words) {
@@ -240,6 +255,10 @@ int RunExportCommand(const std::vector<std::string>& words) {
   }
 
   arguments.manifest.Check(arguments.force);
+  MayWriteTo(arguments.sandbox, path);
+  MayWriteTo(arguments.sandbox, arguments.list);
+  arguments.sandbox.MayMake(arguments.manifest.file());
+  arguments.sandbox.Enter();
 
   return RunForensically(arguments.open.forensic(), "export", words, [&] {
     return Export(open_options, wanted, target_options, list_options,

@@ -241,20 +241,22 @@ int RunForensically(const ForensicArguments& arguments,
   if (!arguments.wanted()) return run();
   ForensicRecord record(arguments.log(), arguments.evidence_hash());
   record.Say(CommandLine(subcommand, words));
+  const HostFileRules before = GetHostFileRules();
   SetHostFileRules(
       {.keep_evidence = true, .on_open = [&](const OpenedHostFile& opened) {
+         if (before.on_open) before.on_open(opened);
          record.NoteOpened(opened);
        }});
   int exit_code = 0;
   try {
     exit_code = run();
   } catch (const std::exception& error) {
-    SetHostFileRules({});
+    SetHostFileRules(before);
     record.Say(fmt::format("failed: {}", error.what()));
     record.LookAgain();
     throw;
   }
-  SetHostFileRules({});
+  SetHostFileRules(before);
   const std::vector<std::string> changed = record.LookAgain();
   if (!changed.empty()) {
     throw Error(ExitCode::kFailure, "evidence has changed: " + changed.front());

@@ -20,6 +20,7 @@
 #include "engine/open_image.h"
 #include "engine/printable.h"
 #include "tools/command_line.h"
+#include "tools/command_sandbox.h"
 #include "tools/header_arguments.h"
 #include "tools/key_files.h"
 
@@ -178,6 +179,7 @@ void CheckAction(const std::string& action, bool has_file) {
 int RunHeaderCommand(const std::vector<std::string>& words) {
   HeaderArguments arguments;
   HeaderCommand command;
+  CommandSandbox sandbox;
   po::options_description options;
   arguments.AddPartitionTo(options);
   arguments.AddPlaceTo(options);
@@ -188,12 +190,20 @@ int RunHeaderCommand(const std::vector<std::string>& words) {
        "something else");
   AddQuietTo(options, &command.quiet);
   arguments.AddSharingTo(options);
+  sandbox.AddTo(options);
   const auto operands = ParseCommandLine(kSyntax, options, words);
   if (!operands) return 0;
   CheckAction((*operands)[0], operands->size() > 2);
   command.options = arguments.ToOpenOptions((*operands)[1]);
   if (operands->size() > 2) command.file = (*operands)[2];
-  Run((*operands)[0], command);
+  const std::string& action = (*operands)[0];
+  if (action == "backup" || action == "detach") {
+    sandbox.MayMake(command.file);
+  } else {
+    sandbox.MayWriteImage(command.options);
+  }
+  sandbox.Enter();
+  Run(action, command);
   return 0;
 }
 

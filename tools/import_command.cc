@@ -19,6 +19,7 @@
 #include "engine/open_image.h"
 #include "engine/printable.h"
 #include "tools/command_line.h"
+#include "tools/command_sandbox.h"
 #include "tools/copy_arguments.h"
 #include "tools/copy_target.h"
 #include "tools/import_source.h"
@@ -47,6 +48,7 @@ const CommandSyntax kSyntax = {
 };
 
 struct ImportArguments {
+  CommandSandbox sandbox;
   OpenArguments open;
   CopyArguments copy;
 
@@ -60,6 +62,7 @@ void ImportArguments::AddTo(po::options_description& options) {
              "store zeros in the image like other bytes");
   open.AddPartitionTo(options);
   open.AddTo(options);
+  sandbox.AddTo(options);
 }
 
 // The plaintext of an image that is written.
@@ -169,6 +172,8 @@ int RunImportCommand(const std::vector<std::string>& words) {
   // Before anybody has to type a passphrase.
   CheckImportSource(path, FilesAt(open_options.image));
 
+  arguments.sandbox.MayWriteImage(open_options);
+  arguments.sandbox.Enter();
   OpenedImage image = OpenAndWarn(
       open_options, *arguments.open.MakePassphraseSource(open_options));
   CheckImportSource(path, image.files);

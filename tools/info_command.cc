@@ -7,6 +7,7 @@
 
 #include "engine/open_image.h"
 #include "tools/command_line.h"
+#include "tools/command_sandbox.h"
 #include "tools/forensic_run.h"
 #include "tools/info_json.h"
 #include "tools/info_text.h"
@@ -32,16 +33,19 @@ const CommandSyntax kSyntax = {
 int RunInfoCommand(const std::vector<std::string>& words) {
   OpenArguments arguments;
   bool json = false;
+  CommandSandbox sandbox;
   po::options_description options;
   options.add_options()("json", po::bool_switch(&json),
                         "print JSON for programs");
   arguments.AddPartitionTo(options);
   arguments.AddTo(options);
+  sandbox.AddTo(options);
   const auto operands = ParseCommandLine(kSyntax, options, words);
   if (!operands) return 0;
 
   OpenOptions open_options = arguments.ToOpenOptions();
   open_options.image = (*operands)[0];
+  sandbox.Enter();
   return RunForensically(arguments.forensic(), "info", words, [&] {
     const ImageInfo info = DescribeImage(open_options);
     fmt::print("{}", json ? FormatInfoAsJson(info)

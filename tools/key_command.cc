@@ -16,6 +16,7 @@
 #include "engine/luks_header_file.h"
 #include "engine/printable.h"
 #include "tools/command_line.h"
+#include "tools/command_sandbox.h"
 #include "tools/header_arguments.h"
 #include "tools/info_json.h"
 #include "tools/kdf_arguments.h"
@@ -49,6 +50,7 @@ const CommandSyntax kSyntax = {
 
 // Everything that may be said after `pellucid key`. Not synchronised.
 struct KeyArguments {
+  CommandSandbox sandbox;
   HeaderArguments header;
   NewPassphraseArguments new_passphrase{"new-"};
   KdfArguments kdf;
@@ -90,6 +92,7 @@ void KeyArguments::AddTo(po::options_description& options) {
       ("json", po::bool_switch(&json), "list as JSON for programs");
   AddQuietTo(options, &quiet);
   header.AddSharingTo(options);
+  sandbox.AddTo(options);
 }
 
 std::optional<unsigned> KeyArguments::ParseKeyslot() const {
@@ -260,6 +263,10 @@ int RunKeyCommand(const std::vector<std::string>& words) {
         fmt::format("'{}' is not list, add, remove or change", action));
   }
   arguments.CheckFor(action);
+  if (action != "list") {
+    arguments.sandbox.MayWriteImage(arguments.header.ToOpenOptions(image));
+  }
+  arguments.sandbox.Enter();
   if (action == "list") return List(arguments, image);
   KeyCommand command(arguments, image);
   if (action == "add") return command.Add();

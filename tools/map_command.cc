@@ -13,6 +13,7 @@
 #include "engine/new_file.h"
 #include "tools/block_map.h"
 #include "tools/command_line.h"
+#include "tools/command_sandbox.h"
 #include "tools/forensic_run.h"
 #include "tools/map_svg.h"
 #include "tools/map_text.h"
@@ -94,6 +95,7 @@ void Show(ImageMap& map, const MapOutputs& outputs, const std::string& image) {
 int RunMapCommand(const std::vector<std::string>& words) {
   OpenArguments arguments;
   MapOutputs outputs;
+  CommandSandbox sandbox;
   po::options_description options;
   options.add_options()  //
       ("json", po::bool_switch(&outputs.json),
@@ -106,6 +108,7 @@ int RunMapCommand(const std::vector<std::string>& words) {
        "another option says so")  //
       ("force", po::bool_switch(&outputs.force), "overwrite an existing FILE");
   arguments.AddTo(options);
+  sandbox.AddTo(options);
   const auto operands = ParseCommandLine(kSyntax, options, words);
   if (!operands) return 0;
   if (outputs.json &&
@@ -118,6 +121,8 @@ int RunMapCommand(const std::vector<std::string>& words) {
 
   OpenOptions open_options = arguments.ToOpenOptions();
   open_options.image = (*operands)[0];
+  sandbox.MayMake(outputs.svg);
+  sandbox.Enter();
   return RunForensically(arguments.forensic(), "map", words, [&] {
     CheckExpectedHeader(open_options);
     ImageMap map(open_options);

@@ -17,6 +17,7 @@
 #include "fuse/mount_session.h"
 #include "fuse/mounted_device.h"
 #include "fuse/mountpoint.h"
+#include "fuse/sandbox.h"
 #include "tools/cache_arguments.h"
 #include "tools/command_line.h"
 #include "tools/duration.h"
@@ -178,7 +179,10 @@ int RunMountCommand(const std::vector<std::string>& words) {
         "background has nobody to tell at its end");
   }
   // At the end the files of --forensic are looked at again, by their names.
-  mount_options.sandbox = !arguments.no_sandbox && !forensic.wanted();
+  if (forensic.wanted()) {
+    mount_options.sandbox = fuse::SandboxLeaves::kLookingAtNames;
+  }
+  if (arguments.no_sandbox) mount_options.sandbox.reset();
   auto passphrases = arguments.open.MakePassphraseSource(open_options);
   // Before the passphrase is asked for: it would have been typed in vain.
   const fuse::Mountpoint mountpoint = fuse::CheckMountpoint(

@@ -15,6 +15,7 @@
 #include "engine/image_map.h"
 #include "engine/new_file.h"
 #include "tools/command_line.h"
+#include "tools/command_sandbox.h"
 #include "tools/copy_arguments.h"
 #include "tools/evidence_files.h"
 #include "tools/file_listing.h"
@@ -47,6 +48,7 @@ const CommandSyntax kSyntax = {
 };
 
 struct ReportArguments {
+  CommandSandbox sandbox;
   OpenArguments open;
   bool json = false;
   std::string output;
@@ -82,6 +84,7 @@ void ReportArguments::AddTo(po::options_description& options) {
        "default: one for each processor");
   AddQuietTo(options, &quiet);
   open.AddTo(options);
+  sandbox.AddTo(options);
 }
 
 ReportDepth DepthOf(const ReportArguments& arguments) {
@@ -270,11 +273,16 @@ int RunReportCommand(const std::vector<std::string>& words) {
   const ReportDepth depth = DepthOf(arguments);
   OpenOptions open_options = arguments.open.ToOpenOptions();
   open_options.image = (*operands)[0];
+  // A program of its own, which the sandbox would not let start.
+  std::optional<FileListing> listing;
+  if (!arguments.files.empty()) {
+    listing.emplace(arguments.files, arguments.force);
+    arguments.sandbox.MayTalkToChild();
+  }
+  arguments.sandbox.MayMake(arguments.output);
+  arguments.sandbox.MayMake(arguments.files);
+  arguments.sandbox.Enter();
   return RunForensically(arguments.open.forensic(), "report", words, [&] {
-    std::optional<FileListing> listing;
-    if (!arguments.files.empty()) {
-      listing.emplace(arguments.files, arguments.force);
-    }
     const Draft draft = MakeReport(open_options, arguments, words, depth,
                                    listing ? &*listing : nullptr);
     if (!arguments.output.empty()) WritePage(draft.json, arguments);

@@ -9,6 +9,7 @@
 #include "engine/printable.h"
 #include "tools/byte_size.h"
 #include "tools/command_line.h"
+#include "tools/command_sandbox.h"
 #include "tools/open_arguments.h"
 
 namespace pellucid::cli {
@@ -71,12 +72,14 @@ int RunResizeCommand(const std::vector<std::string>& words) {
   OpenArguments open;
   bool shrink = false;
   bool quiet = false;
+  CommandSandbox sandbox;
   po::options_description options;
   options.add_options()  //
       ("shrink", po::bool_switch(&shrink),
        "allow a smaller size, which destroys what is behind it");
   AddQuietTo(options, &quiet);
   open.AddTo(options);
+  sandbox.AddTo(options);
   const auto operands =
       ParseCommandLine(kSyntax, options, WithMarkedSizes(words));
   if (!operands) return 0;
@@ -84,6 +87,8 @@ int RunResizeCommand(const std::vector<std::string>& words) {
   open_options.image = (*operands)[0];
   std::string text = (*operands)[1];
   if (text.starts_with(kMinus)) text[0] = '-';
+  sandbox.MayWriteImage(open_options);
+  sandbox.Enter();
   CheckExpectedHeader(open_options);
   NewSize size = ParseNewSize(text);
   size.may_shrink = shrink;

@@ -7,8 +7,10 @@
 #include <boost/program_options/value_semantic.hpp>
 
 #include "engine/image_snapshots.h"
+#include "engine/open_image.h"
 #include "engine/printable.h"
 #include "tools/command_line.h"
+#include "tools/command_sandbox.h"
 #include "tools/info_json.h"
 #include "tools/info_text.h"
 
@@ -52,12 +54,14 @@ int RunSnapshotCommand(const std::vector<std::string>& words) {
   bool force_share = false;
   bool json = false;
   bool quiet = false;
+  CommandSandbox sandbox;
   po::options_description options;
   options.add_options()  //
       ("force-share", po::bool_switch(&force_share),
        "list although another program writes to the image")  //
       ("json", po::bool_switch(&json), "list as JSON for programs");
   AddQuietTo(options, &quiet);
+  sandbox.AddTo(options);
   const auto operands = ParseCommandLine(kSyntax, options, words);
   if (!operands) return 0;
   const std::string& action = (*operands)[0];
@@ -68,6 +72,7 @@ int RunSnapshotCommand(const std::vector<std::string>& words) {
       throw po::error(
           fmt::format("'{}' is one argument too many", (*operands)[2]));
     }
+    sandbox.Enter();
     return List(image, force_share, json);
   }
   if (action != "create" && action != "delete" && action != "apply") {
@@ -77,6 +82,10 @@ int RunSnapshotCommand(const std::vector<std::string>& words) {
   if (!has_name) throw po::error("NAME is missing");
   if (force_share) throw po::error("--force-share is for list only");
   const std::string& name = (*operands)[2];
+  OpenOptions written;
+  written.image = image;
+  sandbox.MayWriteImage(written);
+  sandbox.Enter();
   ImageSnapshots snapshots(image);
   std::string done;
   if (action == "create") {

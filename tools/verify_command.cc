@@ -16,6 +16,7 @@
 #include "engine/open_image.h"
 #include "engine/printable.h"
 #include "tools/command_line.h"
+#include "tools/command_sandbox.h"
 #include "tools/copy_arguments.h"
 #include "tools/forensic_run.h"
 #include "tools/manifest_check.h"
@@ -49,6 +50,7 @@ const CommandSyntax kSyntax = {
 enum : int { kSame = 0, kDiffers = 2 };
 
 struct VerifyArguments {
+  CommandSandbox sandbox;
   OpenArguments open;
   bool image = false;
   bool all = false;
@@ -70,6 +72,7 @@ void VerifyArguments::AddTo(po::options_description& options) {
   AddQuietTo(options, &quiet);
   open.AddPartitionTo(options);
   open.AddTo(options);
+  sandbox.AddTo(options);
 }
 
 // A range that is not as the manifest says. Offsets are those of the copy.
@@ -197,6 +200,7 @@ int Run(const std::vector<std::string>& words) {
   if (!operands) return kSame;
   ParseThreads(arguments.threads);
   const std::string& name = (*operands)[1];
+  arguments.sandbox.Enter();
   return RunForensically(arguments.open.forensic(), "verify", words, [&] {
     ManifestReader manifest((*operands)[0]);
     const Copy copy = OpenCopy(name, manifest.header(), arguments);

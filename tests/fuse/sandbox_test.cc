@@ -13,6 +13,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,10 +24,13 @@
 #include <fstream>
 #include <functional>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <thread>
+#include <vector>
 
+#include "fuse/confinement.h"
 #include "tests/engine/host_files_fixture.h"
 #include "tests/engine/programs_fixture.h"
 #include "tests/fuse/foreground_fixture.h"
@@ -42,7 +46,7 @@ using testing::HasSubstr;
 // The wait status of a process that enters the sandbox and then runs `body`.
 int StatusInSandbox(const std::function<int()>& body) {
   return WaitForEnd(Fork([&] {
-    EnterSandbox();
+    EnterSandbox(SandboxLeaves::kServing);
     return body();
   }));
 }
@@ -149,7 +153,7 @@ TEST_F(SandboxTest, OpenFilesStayUsable) {
   const int status = WaitForEnd(Fork([&] {
     const int fd =
         open((folder / "file").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    EnterSandbox();
+    EnterSandbox(SandboxLeaves::kServing);
     char text[4] = {};
     const bool done =
         pwrite(fd, "text", 4, 100) == 4 && pread(fd, text, 4, 100) == 4 &&
@@ -178,6 +182,19 @@ TEST_F(SandboxTest, NoOtherFileCanBeOpenedWhereTheKernelHasLandlock) {
   EXPECT_EQ(error_of("/dev/null", O_RDWR), 0);
   EXPECT_EQ(error_of("/dev/fuse", O_RDWR), 0);
   if (!has_landlock) GTEST_SKIP() << "this kernel has no Landlock";
+}
+
+TEST_F(SandboxTest, WhereNamesAreLookedAtFilesCanStillNotBeOpened) {
+  const bool has_landlock = syscall(SYS_landlock_create_ruleset, nullptr, 0,
+                                    LANDLOCK_CREATE_RULESET_VERSION) > 0;
+  const int status = WaitForEnd(Fork([&] {
+    EnterSandbox(SandboxLeaves::kLookingAtNames);
+    struct stat found;
+    if (stat("/etc/passwd", &found) != 0) return 1;
+    const bool opened = open("/etc/passwd", O_RDONLY | O_CLOEXEC) >= 0;
+    return opened == has_landlock ? 2 : 0;
+  }));
+  EXPECT_EQ(status, 0);
 }
 
 class SandboxedProgramTest : public ProgramTest {
@@ -215,6 +232,33 @@ TEST_F(SandboxedProgramTest, EveryThreadOfAMountHasGivenUpItsRights) {
   EXPECT_THAT(InAllThreads(mount.pid(), "NoNewPrivs"), ElementsAre("1"));
   EXPECT_THAT(InAllThreads(mount.pid(), "Seccomp"), ElementsAre("2"));
   EXPECT_EQ(mount.End(SIGTERM), 0);
+}
+
+// It looks at its files again at the end, also in folders that root alone may
+// look into by a capability.
+TEST_F(SandboxedProgramTest, AForensicMountIsConfinedAndSeesItsFilesAtTheEnd) {
+  const std::filesystem::path closed = folder() / "closed";
+  std::filesystem::create_directory(closed);
+  std::filesystem::rename(folder() / "image", closed / "image");
+  ASSERT_EQ(chmod(closed.c_str(), 0700), 0);
+  ASSERT_EQ(chown(closed.c_str(), 65534, 65534), 0) << "needs root";
+  const auto mount = [&] {
+    return std::make_unique<ForegroundMount>(
+        std::vector<std::string>{"mount", "--forensic", "--evidence-hash",
+                                 closed / "image"},
+        file(), folder() / "log");
+  };
+  const auto confined = mount();
+  ReadHostFile(file());  // It serves, and so is confined.
+  EXPECT_THAT(InAllThreads(confined->pid(), "Seccomp"), ElementsAre("2"));
+  EXPECT_THAT(InAllThreads(confined->pid(), "CapEff"),
+              ElementsAre("0000000000000004"));  // CAP_DAC_READ_SEARCH
+  EXPECT_EQ(confined->End(SIGTERM), 0);
+  // Another file of the same bytes takes its place.
+  const auto deceived = mount();
+  std::filesystem::rename(closed / "image", closed / "first");
+  std::filesystem::copy_file(closed / "first", closed / "image");
+  EXPECT_EQ(WEXITSTATUS(deceived->End(SIGTERM)), 1);
 }
 
 TEST_F(SandboxedProgramTest, NoSandboxKeepsThemAll) {

@@ -12,7 +12,6 @@
 #include <sys/mount.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -30,6 +29,7 @@
 #include "tests/engine/host_files_fixture.h"
 #include "tests/engine/programs_fixture.h"
 #include "tests/tools/terminal_fixture.h"
+#include "tests/tools/traced_program_fixture.h"
 
 namespace pellucid {
 namespace {
@@ -83,21 +83,6 @@ std::vector<std::string> WhereIs(std::string_view secret, pid_t process) {
   close(memory);
   if (seen < 1 << 20) throw std::runtime_error("there was no memory to read");
   return found;
-}
-
-// Lets `process` run, which this traces, until it is about to end: nothing of
-// it runs any more, and its memory is still there.
-void AwaitExit(pid_t process) {
-  for (;;) {
-    int status = 0;
-    if (waitpid(process, &status, __WALL) != process || !WIFSTOPPED(status)) {
-      throw std::runtime_error("the program ended unseen");
-    }
-    if (status >> 8 == (SIGTRAP | (PTRACE_EVENT_EXIT << 8))) return;
-    // A signal for it, or a stop of the tracing itself.
-    const int number = status >> 16 != 0 ? 0 : WSTOPSIG(status);
-    ptrace(PTRACE_CONT, process, nullptr, number);
-  }
 }
 
 class SecretsInMemoryTest : public ::testing::Test {
@@ -180,44 +165,18 @@ class SecretsInMemoryTest : public ::testing::Test {
     });
   }
 
-  // Runs a program to its end; `look` is called just before.
-  void RunAndLook(const std::vector<std::string>& argv,
-                  const std::function<void(pid_t)>& look) {
-    const pid_t child = fork();
-    if (child == 0) {
-      const int output = open((folder_ / "output").c_str(),
-                              O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-      const int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-      dup2(null, STDIN_FILENO);
-      dup2(output, STDOUT_FILENO);
-      dup2(output, STDERR_FILENO);
-      std::vector<char*> pointers;
-      for (const std::string& word : argv) {
-        pointers.push_back(const_cast<char*>(word.c_str()));
-      }
-      pointers.push_back(nullptr);
-      ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
-      execv(pointers[0], pointers.data());
-      _exit(127);
-    }
-    int status = 0;
-    ASSERT_EQ(waitpid(child, &status, 0), child);
-    ASSERT_TRUE(WIFSTOPPED(status)) << argv[0] << " did not start";
-    ptrace(PTRACE_SETOPTIONS, child, nullptr,
-           PTRACE_O_TRACEEXIT | PTRACE_O_EXITKILL);
-    ptrace(PTRACE_CONT, child, nullptr, 0);
-    AwaitExit(child);
-    look(child);
-    ptrace(PTRACE_DETACH, child, nullptr, 0);
-    ASSERT_EQ(waitpid(child, &status, 0), child);
-    EXPECT_EQ(status, 0) << TextOf(folder_ / "output");
+  // Runs a program to a good end; `look` is called just before.
+  void MustRunAndLook(const std::vector<std::string>& argv,
+                      const std::function<void(pid_t)>& look) {
+    EXPECT_EQ(RunAndLook(argv, folder_ / "output", look), 0)
+        << TextOf(folder_ / "output");
   }
 
   // Runs pellucid, in whose memory no secret must be at its end.
   void CheckCommand(std::vector<std::string> argv) {
     SCOPED_TRACE(argv[0] + " " + argv[1]);
     argv.insert(argv.begin(), PELLUCID_PROGRAM);
-    RunAndLook(argv, [&](pid_t process) {
+    MustRunAndLook(argv, [&](pid_t process) {
       for (const std::string& secret :
            {passphrase_, new_passphrase_, volume_key_}) {
         EXPECT_THAT(WhereIs(secret, process), IsEmpty())
@@ -237,7 +196,7 @@ class SecretsInMemoryTest : public ::testing::Test {
 };
 
 TEST_F(SecretsInMemoryTest, WhatIsThereAtTheEndIsFound) {
-  RunAndLook({"/bin/true", passphrase_}, [&](pid_t process) {
+  MustRunAndLook({"/bin/true", passphrase_}, [&](pid_t process) {
     EXPECT_THAT(WhereIs(passphrase_, process),
                 testing::Contains(HasSubstr("[stack]")));
     EXPECT_THAT(WhereIs(volume_key_, process), IsEmpty());
