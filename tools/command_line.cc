@@ -95,6 +95,7 @@ bool AsksForShortHelp(const po::parsed_options& parsed) {
          !help->original_tokens.front().starts_with("--");
 }
 
+// To be called by the handler of `error`.
 [[noreturn]] void ThrowUnknownOption(const po::unknown_option& error,
                                      const po::options_description& options) {
   std::vector<std::string_view> names;
@@ -105,7 +106,7 @@ bool AsksForShortHelp(const po::parsed_options& parsed) {
   word.resize(std::min(word.find('='), word.size()));
   word.erase(0, word.find_first_not_of('-'));
   const std::string_view nearest = NearestWord(word, names);
-  if (nearest.empty()) throw error;
+  if (nearest.empty()) throw;
   throw po::error(
       fmt::format("{}; did you mean '--{}'?", error.what(), nearest));
 }
