@@ -41,6 +41,9 @@ class SizedBlake2 : public Blake2 {
  public:
   static constexpr size_t DIGESTSIZE = digest_size;
   SizedBlake2() : Blake2(digest_size) {}
+  // Copied only: moving one would copy, and throw where it may not.
+  SizedBlake2(const SizedBlake2&) = default;
+  SizedBlake2& operator=(const SizedBlake2&) = default;
 };
 
 // Every hash there is, under each of its names (cryptsetup's, QEMU's and the

@@ -105,8 +105,9 @@ void ImageCreation::CheckCombination() const {
         "header, or a raw image");
   }
   // It aborts if the stripes of a key are not whole sectors, as with 192 bits.
-  if (embedded &&
-      wanted_.luks->key_bytes * luks::kLuks1Stripes % luks::kSectorSize != 0) {
+  if (embedded && uint64_t{wanted_.luks->key_bytes} * luks::kLuks1Stripes %
+                          luks::kSectorSize !=
+                      0) {
     refuse(
         "QEMU cannot open an image with a volume key of this length; choose a "
         "multiple of 128 bits");

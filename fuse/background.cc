@@ -95,7 +95,7 @@ void DetachFromTerminal() {
   setsid();
   (void)!chdir("/");
   std::cout.flush();
-  std::fflush(nullptr);
+  (void)std::fflush(nullptr);
   const int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
   if (null_fd < 0) return;
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
@@ -112,7 +112,7 @@ int RunInBackground(
   if (pipe2(ends, O_CLOEXEC) != 0) ThrowIoError(errno, "pipe");
   // What is still buffered would otherwise be written by both.
   std::cout.flush();
-  std::fflush(nullptr);
+  (void)std::fflush(nullptr);
   const pid_t child = fork();
   if (child < 0) {
     const int error = errno;

@@ -66,11 +66,11 @@ class LibfuseMessages {
                                                             const char* format,
                                                             va_list arguments) {
     char line[512];
-    std::vsnprintf(line, sizeof line, format, arguments);
+    (void)std::vsnprintf(line, sizeof line, format, arguments);
     if (collected_ != nullptr) {
       *collected_ += line;
     } else {
-      std::fputs(line, stderr);
+      (void)std::fputs(line, stderr);
     }
   }
 

@@ -86,16 +86,15 @@ void PlaintextFilesystem::Write(fuse_req_t request,
   const auto length = static_cast<size_t>(
       std::min<uint64_t>(in.size(), offset < end ? end - offset : 0));
   if (length > 0) WriteToDevice(offset, in.first(length), file);
-  if (length == in.size()) {
-    fuse_reply_write(request, length);
-  } else if (file.writepage != 0) {
+  if (length < in.size() && file.writepage != 0) {
     // The kernel takes no notice of a short write here, but hands an error on
     // to the next fsync or close. It has made the file longer already; now its
     // next write to the cache will ask, and be refused.
     keeper_->NoteGrowth();
     fuse_lowlevel_notify_inval_inode(session_, file_inode_, -1, 0);
     fuse_reply_err(request, ENOSPC);
-  } else if (length > 0 && (file.flags & O_DIRECT) == 0) {
+  } else if (length == in.size() ||
+             (length > 0 && (file.flags & O_DIRECT) == 0)) {
     fuse_reply_write(request, length);
   } else {
     // As at the end of a block device. A short direct write would do as well,

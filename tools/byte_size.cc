@@ -50,10 +50,10 @@ uint64_t ParseByteSize(std::string_view option, std::string_view text) {
 
 std::string FormatByteSize(uint64_t bytes) {
   if (bytes < 1024) return fmt::format("{} bytes", bytes);
-  double value = static_cast<double>(bytes);
+  double value = static_cast<double>(bytes) / 1024;
   size_t unit = 0;
-  for (value /= 1024; value >= 1024 && unit + 1 < kUnits.size();
-       value /= 1024) {
+  while (value >= 1024 && unit + 1 < kUnits.size()) {
+    value /= 1024;
     ++unit;
   }
   std::string number = fmt::format("{:.1f}", value);

@@ -95,8 +95,9 @@ bool AsksForShortHelp(const po::parsed_options& parsed) {
          !help->original_tokens.front().starts_with("--");
 }
 
-[[noreturn]] void ThrowUnknownOption(const po::unknown_option& error,
-                                     const po::options_description& options) {
+// Throws what says more than `error`, if an option has nearly that name.
+void ThrowIfMistyped(const po::unknown_option& error,
+                     const po::options_description& options) {
   std::vector<std::string_view> names;
   for (const auto& option : options.options()) {
     names.push_back(option->long_name());
@@ -105,7 +106,7 @@ bool AsksForShortHelp(const po::parsed_options& parsed) {
   word.resize(std::min(word.find('='), word.size()));
   word.erase(0, word.find_first_not_of('-'));
   const std::string_view nearest = NearestWord(word, names);
-  if (nearest.empty()) throw error;
+  if (nearest.empty()) return;
   throw po::error(
       fmt::format("{}; did you mean '--{}'?", error.what(), nearest));
 }
@@ -166,7 +167,8 @@ std::optional<std::vector<std::string>> ParseCommandLine(
     po::store(parsed, values);
     short_help = AsksForShortHelp(parsed);
   } catch (const po::unknown_option& error) {
-    ThrowUnknownOption(error, visible);
+    ThrowIfMistyped(error, visible);
+    throw;
   }
   po::notify(values);
   if (help) {

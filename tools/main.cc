@@ -217,7 +217,7 @@ int main(int argc, char** argv) {
   pellucid::cli::OccupyStandardStreams();
   pellucid::cli::ProtectMemory();
   // A limit on file sizes is an error to report, not one to die of.
-  signal(SIGXFSZ, SIG_IGN);
+  (void)signal(SIGXFSZ, SIG_IGN);
   std::string_view called_as = argc > 0 ? argv[0] : "";
   called_as.remove_prefix(called_as.rfind('/') + 1);
   return pellucid::cli::Run(called_as,

@@ -83,13 +83,13 @@ void ProgressBar::Show(Progress progress) {
   fmt::print(stderr, "\r{}\x1b[K",
              FormatProgress(progress, total_, elapsed,
                             TerminalColumns(STDERR_FILENO)));
-  std::fflush(stderr);
+  (void)std::fflush(stderr);
   drawn_ = true;
   drawn_at_ = now;
 }
 
 ProgressBar::~ProgressBar() {
-  if (drawn_) std::fputs("\r\x1b[K", stderr);
+  if (drawn_) (void)std::fputs("\r\x1b[K", stderr);
 }
 
 }  // namespace pellucid::cli

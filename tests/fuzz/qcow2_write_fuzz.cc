@@ -2,7 +2,6 @@
 // image in which nothing was wrong must hold what was written, and nothing may
 // be wrong with it afterwards.
 
-#include <algorithm>
 #include <optional>
 #include <random>
 
@@ -11,13 +10,11 @@
 #include "engine/qcow2/snapshot_changes.h"
 #include "tests/fuzz/fuzz_target.h"
 #include "tests/fuzz/fuzzed_image.h"
+#include "tests/fuzz/write_session.h"
 
 using namespace pellucid;
 
 namespace {
-
-constexpr int kChanges = 12;
-constexpr uint64_t kMaxChange = 20'000;
 
 bool IsSound(SparseDevice& file, bool leaks_are_wrong) {
   bool sound = false;
@@ -29,57 +26,6 @@ bool IsSound(SparseDevice& file, bool leaks_are_wrong) {
             (!leaks_are_wrong || check.leaks + check.leaks_behind_end == 0);
   });
   return sound;
-}
-
-// The start of the disk as it has to be; nothing if that is not known.
-class Model {
- public:
-  explicit Model(BlockDevice& disk)
-      : content_(std::min(disk.size(), kSeenBytes)) {
-    known_ = Attempt([&] { disk.Read(0, content_); });
-  }
-  uint64_t size() const { return content_.size(); }
-  void Put(uint64_t at, std::span<const std::byte> bytes) {
-    std::copy(bytes.begin(), bytes.end(),
-              content_.begin() + static_cast<ptrdiff_t>(at));
-  }
-  void Compare(BlockDevice& disk) const {
-    if (!known_) return;
-    std::vector<std::byte> found(content_.size());
-    disk.Read(0, found);
-    Require(found == content_, "the disk does not hold what was written");
-  }
-
- private:
-  std::vector<std::byte> content_;
-  bool known_ = false;
-};
-
-// False if a change was refused.
-bool Change(WritableDevice& disk, Model& model, std::mt19937_64& random) {
-  bool all_done = true;
-  for (int i = 0; i < kChanges && model.size() > 0; ++i) {
-    const uint64_t at = random() % model.size();
-    const uint64_t length =
-        1 + random() % std::min(model.size() - at, kMaxChange);
-    std::vector<std::byte> bytes(length);
-    const uint64_t kind = random() % 5;
-    const bool done = Attempt([&] {
-      if (kind < 2) {
-        std::ranges::fill(bytes, static_cast<std::byte>(random()));
-        disk.Write(at, bytes);
-      } else if (kind < 4) {
-        disk.WriteZeroes(
-            at, length,
-            kind == 2 ? ZeroMode::kFreeSpace : ZeroMode::kKeepSpace);
-      } else {
-        disk.Flush();
-      }
-    });
-    if (kind < 4) model.Put(at, bytes);
-    all_done = all_done && done;
-  }
-  return all_done;
 }
 
 void ChangeTables(SparseDevice& file, uint64_t kind, uint64_t size) {
@@ -111,8 +57,8 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       qcow2::ReadHeader(file, "disk.qcow2").has(qcow2::kExternalDataFile);
   const bool has_bitmaps =
       qcow2::ReadHeader(file, "disk.qcow2").nb_bitmaps != 0;
-  Model model(*disk);
-  const bool all_done = Change(*disk, model, random);
+  DiskModel model(*disk);
+  const bool all_done = ChangeDisk(*disk, model, random);
   const bool flushed = Attempt([&] { disk->Flush(); });
   if (was_sound && all_done && flushed) {
     model.Compare(*disk);

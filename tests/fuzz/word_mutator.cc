@@ -16,6 +16,8 @@ namespace {
 
 constexpr size_t kSizeBytes = 8;
 constexpr size_t kRecord = 4 + 512;
+// The others may tell which file it belongs to (host_files.h).
+constexpr uint32_t kSectorBits = (1U << 30) - 1;
 constexpr uint64_t kFlags = uint64_t{3} << 62 | 1;
 
 uint64_t Load(const uint8_t* at, size_t width) {
@@ -57,7 +59,7 @@ class WordMutator {
     uint32_t sector = 0;
     std::memcpy(&sector, data_ + kSizeBytes + Below(records_) * kRecord,
                 sizeof sector);
-    return uint64_t{sector} * 512;
+    return uint64_t{sector & kSectorBits} * 512;
   }
 
   uint64_t NewValue(uint64_t old, size_t width) {
