@@ -237,13 +237,18 @@ class FileLister::Session {
   void Answer(uint64_t offset, uint64_t length) {
     ReadAnswer answer;
     size_t size = sizeof answer;
-    if (length <= lister::kMaxRead && offset <= volume_.size() &&
+    if (length > 0 && length <= lister::kMaxRead && offset < volume_.size() &&
         length <= volume_.size() - offset) {
       try {
-        volume_.Read(offset, std::as_writable_bytes(std::span(buffer_).subspan(
-                                 sizeof answer, length)));
+        const Extent extent = volume_.ExtentAt(offset, length);
+        answer.is_hole = extent.is_hole && extent.length == length;
+        if (answer.is_hole == 0) {
+          volume_.Read(offset,
+                       std::as_writable_bytes(
+                           std::span(buffer_).subspan(sizeof answer, length)));
+          size += length;
+        }
         answer.is_ok = 1;
-        size += length;
       } catch (const Error& error) {
         // libtsk may go on without it, and not tell.
         End(error.what(), error.exit_code());

@@ -49,9 +49,11 @@ struct Message {
   uint64_t length = 0;
 };
 
-// The answer to kRead; the bytes follow if there are any to be had.
+// The answer to kRead. The bytes follow, unless they cannot be had or are all
+// zeros that are not stored, of which a disk may have terabytes.
 struct ReadAnswer {
   uint32_t is_ok = 0;
+  uint32_t is_hole = 0;
 };
 
 inline constexpr size_t kMaxRead = 64 * 1024;

@@ -212,6 +212,15 @@ TEST_F(ReportCommandTest, ThePageShowsTheFiguresOfTheJsonAndIsValid) {
   }
 }
 
+TEST_F(ReportCommandTest, ThePageTellsOfTheListOfFiles) {
+  MakePartitionedDisk();
+  const json report = Report({"--files", "list.body", "disk.qcow2"});
+  EXPECT_EQ(report["file_listing"]["file_systems"].size(), 3u);
+  EXPECT_THAT(Page(), HasSubstr("<h2>Files of the file systems</h2>"));
+  CheckPageShows(report);
+  CheckPageIsValid();
+}
+
 TEST_F(ReportCommandTest, HashesAreThoseOfSha256sum) {
   MakePartitionedDisk();
   const json report = Report({"--hash", "sha256,blake2b", "disk.qcow2"});
@@ -426,8 +435,10 @@ TEST_F(ReportCommandTest, EvidenceIsAsItWas) {
   const std::string before = status();
   ASSERT_EQ(
       Report({"--hash", "sha256", "--forensic", "--evidence-hash", "--log",
-              "log", "disk.qcow2"})["files"][0]["hashes"]["sha256"],
+              "log", "--files", "list.body",
+              "disk.qcow2"})["files"][0]["hashes"]["sha256"],
       hash);
+  EXPECT_GT(std::filesystem::file_size(folder_ / "list.body"), 0u);
   EXPECT_EQ(status(), before);
   EXPECT_EQ(Sha256(ReadHostFile(folder_ / "disk.qcow2")), hash);
   const Bytes log = ReadHostFile(folder_ / "log");

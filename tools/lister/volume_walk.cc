@@ -50,6 +50,10 @@ bool ReadPiece(uint64_t offset, char* out, size_t length) {
   ReadAnswer answer;
   std::memcpy(&answer, buffer.data(), sizeof answer);
   if (answer.is_ok == 0) return false;
+  if (answer.is_hole != 0) {
+    std::memset(out, 0, length);
+    return true;
+  }
   if (static_cast<size_t>(received) != sizeof answer + length) _exit(1);
   std::memcpy(out, buffer.data() + sizeof answer, length);
   return true;
