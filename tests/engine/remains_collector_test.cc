@@ -52,6 +52,19 @@ TEST(RemainsCollectorTest, NoiseIsNoRemain) {
   }
 }
 
+// Noise may look a little odd, on a disk of billions of sectors.
+TEST(RemainsCollectorTest, ADoubtIsNoRemain) {
+  Bytes bytes = Noise(4096, 1);
+  for (size_t i = 0; i < 20; ++i) bytes[i * 25] = std::byte{0xaa};
+  EXPECT_FALSE(LooksLikeNoise(std::span(bytes).first(kSector)));
+  // And the block with it.
+  for (size_t i = 20; i < 60; ++i) bytes[i * 64] = std::byte{0xaa};
+  EXPECT_FALSE(LooksLikeNoise(bytes));
+  RemainsCollector collector;
+  collector.Note(0, bytes, kPayload);
+  EXPECT_EQ(collector.Take().plain_bytes, 0U);
+}
+
 TEST(RemainsCollectorTest, ASingleSectorIsFound) {
   for (const char with : {'a', '\xff', '\1'}) {
     Bytes bytes = Noise(kMiB, 1);
