@@ -42,21 +42,30 @@ std::vector<uint64_t> PlacesIn(uint64_t length) {
   return places;
 }
 
-}  // namespace
-
-bool LooksLikeNoise(std::span<const std::byte> bytes) {
+// Pearson's chi-square against equal counts: of noise it is 255 on average,
+// with a standard deviation of 22.6.
+double ChiSquare(std::span<const std::byte> bytes) {
   std::array<uint32_t, 256> counts = {};
   for (const std::byte byte : bytes) ++counts[std::to_integer<size_t>(byte)];
-  // Pearson's chi-square against equal counts: of noise it is 255 on average,
-  // with a standard deviation of 22.6.
-  constexpr double kGreatest = 400;
   const double expected = static_cast<double>(bytes.size()) / 256;
   double chi_square = 0;
   for (const uint32_t count : counts) {
     const double difference = count - expected;
     chi_square += difference * difference / expected;
   }
-  return chi_square < kGreatest;
+  return chi_square;
+}
+
+}  // namespace
+
+bool LooksLikeNoise(std::span<const std::byte> bytes) {
+  constexpr double kGreatest = 400;
+  return ChiSquare(bytes) < kGreatest;
+}
+
+bool CannotBeNoise(std::span<const std::byte> bytes) {
+  constexpr double kGreatest = 600;
+  return ChiSquare(bytes) >= kGreatest;
 }
 
 NoiseProbe::NoiseProbe(BlockDevice& payload, uint64_t offset, uint64_t length) {

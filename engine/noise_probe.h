@@ -15,6 +15,11 @@ namespace pellucid {
 // tables, text, code and zeros never do, compressed data often does.
 bool LooksLikeNoise(std::span<const std::byte> bytes);
 
+// Is it out of the question that these bytes are noise? Random bytes do not
+// look so once on all disks there are, compressed data seldom, and tables, text
+// and code of at least 512 bytes nearly always.
+bool CannotBeNoise(std::span<const std::byte> bytes);
+
 // Finds out whether a volume decrypts to nothing but noise, that is whether its
 // detached header may belong to another payload. Reads the first MiB, where
 // partition tables and most file systems have something, the end, where others

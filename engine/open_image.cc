@@ -47,6 +47,7 @@ luks::LuksDevice* OpenLuksVolume(AssembledLayers& content,
                                  bool detached, std::optional<unsigned> keyslot,
                                  std::optional<uint64_t> max_kdf_memory,
                                  PassphraseSource& passphrases,
+                                 const CiphertextWatch& watch,
                                  std::vector<std::string>& warnings) {
   AssembledLayers payload = std::move(content);
   luks::CheckPayload(located, payload.device->size(), payload_name);
@@ -69,6 +70,7 @@ luks::LuksDevice* OpenLuksVolume(AssembledLayers& content,
         std::move(payload.device), located.header, key.bytes()));
   }
   auto* const device = static_cast<luks::LuksDevice*>(content.device.get());
+  device->set_ciphertext_watch(watch);
   if (probe && probe->IsNoise(*device)) {
     warnings.push_back(fmt::format(
         "{}: looks random when it is decrypted with {}: neither a partition "
@@ -194,9 +196,9 @@ OpenedImage OpenImage(const OpenOptions& options,
   };
   if (located) {
     check_uuid(*located);
-    luks::LuksDevice* const device =
-        OpenLuksVolume(content, image, *located, detached, keyslot,
-                       options.max_kdf_memory, passphrases, opened.warnings);
+    luks::LuksDevice* const device = OpenLuksVolume(
+        content, image, *located, detached, keyslot, options.max_kdf_memory,
+        passphrases, options.ciphertext_watch, opened.warnings);
     luks_layer = {.device = device,
                   .header = located->header,
                   .in_place = header_device == nullptr};
@@ -211,7 +213,7 @@ OpenedImage OpenImage(const OpenOptions& options,
                                partition, luks::Place::kInPlace);
       check_uuid(inner);
       OpenLuksVolume(content, partition, inner, /*detached=*/false, keyslot,
-                     options.max_kdf_memory, passphrases, opened.warnings);
+                     options.max_kdf_memory, passphrases, {}, opened.warnings);
     }
   }
   if (expects_volume && expected.any()) ThrowNoHeader(image);

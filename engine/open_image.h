@@ -5,8 +5,10 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,6 +24,9 @@ namespace pellucid {
 // The container of a payload or of a header. LUKS inside it is found by its
 // magic.
 enum class ContainerFormat { kAuto, kRaw, kQcow2 };
+
+using CiphertextWatch =
+    std::function<void(uint64_t offset, std::span<const std::byte> sectors)>;
 
 enum class Encryption {
   kAuto,  // Decrypt whatever the metadata says is encrypted.
@@ -45,12 +50,16 @@ struct OpenOptions {
   // Bytes of memory that deriving a key may take; luks::DefaultMaxKdfMemory()
   // if empty.
   std::optional<uint64_t> max_kdf_memory;
-  bool allow_backing = true;        // May files that the image names be opened?
+  bool allow_backing = true;  // May files that the image names be opened?
   // Where those may be: in these folders, or these very files; anywhere if
   // empty. A block device is opened only if it is one of these itself.
   std::vector<std::filesystem::path> allowed_paths;
   bool force_share = false;  // Read although another program writes.
   bool writable = false;     // Open the image for writing as well.
+  // Sees the ciphertext of the LUKS volume that is on top, as it is read and
+  // before it is decrypted: where it stands in the payload, in whole sectors.
+  // Called from whichever thread reads.
+  CiphertextWatch ciphertext_watch;
   // Refuse any other LUKS header, before a passphrase is asked for if it can be
   // seen without one. Means the header that the user sees first: the detached
   // one, that inside the image, that at the disk's first byte, or that of the

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 #include <limits>
 #include <optional>
 #include <span>
@@ -78,10 +79,10 @@ std::optional<VolumeSignature> FindLuks(Bytes head) {
                          .uuid = TextAt(head, 168, 40)};
 }
 
-// LVM2, label_header and pv_header.
-std::optional<VolumeSignature> FindLvm(Bytes head) {
+// LVM2, label_header and pv_header: in one of the sectors up to `last`.
+std::optional<VolumeSignature> FindLvm(Bytes head, size_t first, size_t last) {
   constexpr size_t kSector = 512;
-  for (size_t at = 0; at < 4 * kSector; at += kSector) {
+  for (size_t at = first * kSector; at <= last * kSector; at += kSector) {
     if (!Has(head, at, "LABELONE") || !Has(head, at + 24, "LVM2 001")) continue;
     const auto header = LoadLittleEndian<uint32_t>(head, at + 20);
     if (header > kSector - 32) continue;
@@ -113,18 +114,15 @@ std::optional<VolumeSignature> FindXfs(Bytes head) {
 }
 
 // btrfs on-disk format, "Superblock".
-std::optional<VolumeSignature> FindBtrfs(Bytes head) {
-  constexpr size_t kSuperblock = 65536;
-  if (!Has(head, kSuperblock + 64, "_BHRfS_M")) return std::nullopt;
+std::optional<VolumeSignature> FindBtrfs(Bytes superblock) {
+  if (!Has(superblock, 64, "_BHRfS_M")) return std::nullopt;
   return VolumeSignature{.type = "btrfs",
-                         .label = TextAt(head, kSuperblock + 299, 256),
-                         .uuid = UuidAt(head, kSuperblock + 32)};
+                         .label = TextAt(superblock, 299, 256),
+                         .uuid = UuidAt(superblock, 32)};
 }
 
 // Linux's ext4 documentation, "Super Block".
-std::optional<VolumeSignature> FindExt(Bytes head) {
-  constexpr size_t kSuperblock = 1024;
-  const Bytes block = head.subspan(kSuperblock, 1024);
+std::optional<VolumeSignature> FindExt(Bytes block) {
   if (!Has(block, 56, "\x53\xef")) return std::nullopt;
   const auto compatible = LoadLittleEndian<uint32_t>(block, 92);
   const auto incompatible = LoadLittleEndian<uint32_t>(block, 96);
@@ -151,9 +149,7 @@ std::optional<VolumeSignature> FindExt(Bytes head) {
 
 // ECMA-119, 8.4: the primary volume descriptor. The time of the last change, or
 // else of creation, stands in for the UUID that there is none of.
-std::optional<VolumeSignature> FindIso9660(Bytes head) {
-  constexpr size_t kDescriptor = 32768;
-  const Bytes block = head.subspan(kDescriptor, 2048);
+std::optional<VolumeSignature> FindIso9660(Bytes block) {
   if (!Has(block, 0, "\1CD001")) return std::nullopt;
   std::string date;
   for (const size_t at : {size_t{830}, size_t{813}}) {
@@ -218,11 +214,11 @@ std::string NtfsLabel(BlockDevice& volume, Bytes head) {
   return "";
 }
 
-std::optional<VolumeSignature> FindNtfs(BlockDevice& volume, Bytes head) {
+std::optional<VolumeSignature> FindNtfs(BlockDevice* volume, Bytes head) {
   if (!Has(head, 3, "NTFS    ")) return std::nullopt;
   return VolumeSignature{
       .type = "ntfs",
-      .label = NtfsLabel(volume, head),
+      .label = volume == nullptr ? "" : NtfsLabel(*volume, head),
       .uuid = fmt::format("{:016X}", LoadLittleEndian<uint64_t>(head, 72))};
 }
 
@@ -249,11 +245,12 @@ std::string ExfatLabel(BlockDevice& volume, Bytes head) {
   return "";
 }
 
-std::optional<VolumeSignature> FindExfat(BlockDevice& volume, Bytes head) {
+std::optional<VolumeSignature> FindExfat(BlockDevice* volume, Bytes head) {
   if (!Has(head, 3, "EXFAT   ")) return std::nullopt;
-  return VolumeSignature{.type = "exfat",
-                         .label = ExfatLabel(volume, head),
-                         .uuid = SerialAt(head, 100)};
+  return VolumeSignature{
+      .type = "exfat",
+      .label = volume == nullptr ? "" : ExfatLabel(*volume, head),
+      .uuid = SerialAt(head, 100)};
 }
 
 // Microsoft's FAT specification, "Boot Sector and BPB" and "Volume ID": the
@@ -292,31 +289,72 @@ std::string FatLabel(BlockDevice& volume, Bytes head, bool is_fat32) {
   return "";
 }
 
-std::optional<VolumeSignature> FindFat(BlockDevice& volume, Bytes head) {
+std::optional<VolumeSignature> FindFat(BlockDevice* volume, Bytes head) {
   const bool is_fat32 = Has(head, 82, "FAT32   ");
   const bool is_older = Has(head, 54, "FAT12   ") || Has(head, 54, "FAT16   ");
   if (!Has(head, 510, "\x55\xaa") || (!is_fat32 && !is_older)) {
     return std::nullopt;
   }
-  return VolumeSignature{.type = "vfat",
-                         .label = FatLabel(volume, head, is_fat32),
-                         .uuid = SerialAt(head, is_fat32 ? 67 : 39)};
+  return VolumeSignature{
+      .type = "vfat",
+      .label = volume == nullptr ? "" : FatLabel(*volume, head, is_fat32),
+      .uuid = SerialAt(head, is_fat32 ? 67 : 39)};
+}
+
+constexpr size_t kExtSuperblock = 1024;
+constexpr size_t kIsoDescriptor = 32768;
+constexpr size_t kBtrfsSuperblock = 65536;
+
+std::vector<VolumeSignature> Those(
+    std::initializer_list<std::optional<VolumeSignature>> found) {
+  std::vector<VolumeSignature> there;
+  for (const auto& signature : found) {
+    if (signature) there.push_back(*signature);
+  }
+  return there;
+}
+
+// In the middle of a disk, where 16 bits of magic are not enough: the primary
+// superblock of a volume that begins at the block, or a copy of one. Each says
+// of which group it is.
+std::optional<VolumeSignature> FindExtCopy(Bytes block) {
+  for (const size_t at : {size_t{0}, kExtSuperblock}) {
+    const Bytes superblock = block.subspan(at, 1024);
+    const bool is_copy = LoadLittleEndian<uint16_t>(superblock, 90) != 0;
+    if (is_copy != (at == 0) ||
+        LoadLittleEndian<uint32_t>(superblock, 0) == 0 ||
+        LoadLittleEndian<uint32_t>(superblock, 4) == 0 ||
+        LoadLittleEndian<uint32_t>(superblock, 24) > 6 ||
+        LoadLittleEndian<uint32_t>(superblock, 40) == 0 ||
+        LoadLittleEndian<uint32_t>(superblock, 76) > 1) {
+      continue;
+    }
+    if (auto found = FindExt(superblock)) return found;
+  }
+  return std::nullopt;
 }
 
 }  // namespace
 
 std::vector<VolumeSignature> FindVolumeSignatures(BlockDevice& volume) {
-  const std::vector<std::byte> head = ReadPart(volume, 0, kHeadBytes);
-  std::vector<VolumeSignature> found;
+  const std::vector<std::byte> bytes = ReadPart(volume, 0, kHeadBytes);
+  const Bytes head = bytes;
   // Making a file system clears what others have at the very beginning, where
   // boot sectors are, more often than it clears what lies behind.
-  for (std::optional<VolumeSignature> signature :
-       {FindLuks(head), FindXfs(head), FindNtfs(volume, head),
-        FindExfat(volume, head), FindFat(volume, head), FindLvm(head),
-        FindSwap(head), FindExt(head), FindIso9660(head), FindBtrfs(head)}) {
-    if (signature) found.push_back(std::move(*signature));
-  }
-  return found;
+  return Those({FindLuks(head), FindXfs(head), FindNtfs(&volume, head),
+                FindExfat(&volume, head), FindFat(&volume, head),
+                FindLvm(head, 0, 3), FindSwap(head),
+                FindExt(head.subspan(kExtSuperblock, 1024)),
+                FindIso9660(head.subspan(kIsoDescriptor, 2048)),
+                FindBtrfs(head.subspan(kBtrfsSuperblock))});
+}
+
+std::vector<VolumeSignature> FindSignaturesInBlock(
+    std::span<const std::byte, kSignatureBlock> block) {
+  return Those({FindLuks(block), FindXfs(block), FindNtfs(nullptr, block),
+                FindExfat(nullptr, block), FindFat(nullptr, block),
+                FindLvm(block, 1, 1), FindSwap(block), FindExtCopy(block),
+                FindIso9660(Bytes(block).first(2048)), FindBtrfs(block)});
 }
 
 }  // namespace pellucid

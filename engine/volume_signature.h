@@ -1,6 +1,8 @@
 #ifndef PELLUCID_ENGINE_VOLUME_SIGNATURE_H_
 #define PELLUCID_ENGINE_VOLUME_SIGNATURE_H_
 
+#include <cstddef>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,6 +26,16 @@ struct VolumeSignature {
 // KiB beyond the first 68 KiB of the volume. Throws what volume.Read() does.
 // Safe to call from many threads.
 std::vector<VolumeSignature> FindVolumeSignatures(BlockDevice& volume);
+
+inline constexpr size_t kSignatureBlock = 4096;
+
+// The same of a block in the middle of a disk, where something else has
+// overwritten the rest: signatures of volumes that begin with the block, and
+// those that volumes repeat elsewhere (superblocks of ext2 to ext4, xfs and
+// btrfs, boot sectors). Labels that stand elsewhere in a volume are left empty.
+// Throws nothing. Safe to call from many threads.
+std::vector<VolumeSignature> FindSignaturesInBlock(
+    std::span<const std::byte, kSignatureBlock> block);
 
 }  // namespace pellucid
 

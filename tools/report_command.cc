@@ -14,6 +14,7 @@
 #include "engine/errors.h"
 #include "engine/image_map.h"
 #include "engine/new_file.h"
+#include "engine/plaintext_remains.h"
 #include "tools/command_line.h"
 #include "tools/command_sandbox.h"
 #include "tools/copy_arguments.h"
@@ -173,9 +174,17 @@ void AddFileListing(Draft& draft, FileListing& listing, BlockDevice& disk) {
 }
 
 // What needs the key.
-void AddUnlockedParts(Draft& draft, const OpenOptions& options,
+// The pass over the plaintext is that over the ciphertext, which `seen` judges.
+void AddUnlockedParts(Draft& draft, OpenOptions options,
                       const ReportArguments& arguments,
-                      const ReportDepth& depth, FileListing* listing) {
+                      const ReportDepth& depth, FileListing* listing,
+                      RemainsCollector& seen) {
+  bool reads_everything = false;
+  options.ciphertext_watch = [&](uint64_t offset,
+                                 std::span<const std::byte> sectors) {
+    if (!reads_everything) return;
+    seen.Note(offset, sectors, PlaintextRemains::Place::kPayload);
+  };
   const auto passphrases = arguments.open.MakePassphraseSource(options);
   OpenedImage image = OpenImage(options, *passphrases);
   for (const std::string& warning : image.warnings) draft.AddWarning(warning);
@@ -183,6 +192,7 @@ void AddUnlockedParts(Draft& draft, const OpenOptions& options,
   draft.AddPart("snapshot_disks", [&] { return SnapshotDiskFacts(image); });
   if (listing != nullptr) AddFileListing(draft, *listing, *image.device);
   if (!depth.read_everything) return;
+  reads_everything = true;
   draft.AddPart("plaintext",
                 [&] { return PlaintextFacts(*image.device, depth); });
 }
@@ -215,7 +225,10 @@ Draft MakeReport(const OpenOptions& options, const ReportArguments& arguments,
   draft.json["image"] = Json::parse(FormatInfoAsJson(info));
   evidence.CheckIsNone(arguments.output);
   evidence.CheckIsNone(arguments.files);
-  if (depth.unlock) AddUnlockedParts(draft, options, arguments, depth, listing);
+  RemainsCollector seen;
+  if (depth.unlock) {
+    AddUnlockedParts(draft, options, arguments, depth, listing, seen);
+  }
   draft.AddPart("allocation", [&] {
     ImageMap map(options);
     // Otherwise they were told when it was unlocked.
@@ -224,7 +237,7 @@ Draft MakeReport(const OpenOptions& options, const ReportArguments& arguments,
     }
     return AllocationFacts(map);
   });
-  draft.AddPart("leaks", [&] { return LeakFacts(options, info, depth); });
+  draft.AddPart("leaks", [&] { return LeakFacts(options, info, depth, seen); });
   draft.AddPart("files",
                 [&] { return FileFacts(evidence.files(), options, depth); });
   draft.json["report"]["ended"] = Now();

@@ -58,14 +58,44 @@ Json PictureToJson(const CellPicture& picture) {
           {"fill", fill}};
 }
 
+Json SignatureToJson(const VolumeSignature& signature) {
+  return {{"type", signature.type},
+          {"label", TextOrNull(signature.label)},
+          {"uuid", TextOrNull(signature.uuid)}};
+}
+
 Json SignaturesToJson(BlockDevice& volume) {
   Json array = Json::array();
   for (const VolumeSignature& signature : FindVolumeSignatures(volume)) {
-    array.push_back({{"type", signature.type},
-                     {"label", TextOrNull(signature.label)},
-                     {"uuid", TextOrNull(signature.uuid)}});
+    array.push_back(SignatureToJson(signature));
   }
   return array;
+}
+
+Json RemainsToJson(const PlaintextRemains& remains) {
+  Json ranges = Json::array();
+  for (const PlaintextRemains::Range& range : remains.ranges) {
+    using Place = PlaintextRemains::Place;
+    Json contents = Json::array();
+    for (const PlaintextRemains::Signature& signature : range.signatures) {
+      Json json = {{"offset", signature.offset}};
+      json.update(SignatureToJson(signature.volume));
+      contents.push_back(std::move(json));
+    }
+    ranges.push_back(
+        {{"offset", range.offset},
+         {"length", range.length},
+         {"place", range.place == Place::kInFront  ? "in front of the payload"
+                   : range.place == Place::kBehind ? "behind the payload"
+                                                   : "payload"},
+         {"kind", range.kind == ByteKind::kText ? "text-like" : "mixed"},
+         {"contents", std::move(contents)}});
+  }
+  return {{"examined_bytes", remains.examined_bytes},
+          {"zero_bytes", remains.zero_bytes},
+          {"not_encrypted_bytes", remains.plain_bytes},
+          {"ranges", std::move(ranges)},
+          {"has_more_ranges", remains.has_more_ranges}};
 }
 
 // Reads all of `source` into `target`; hashes are null unless they are wanted.
@@ -95,16 +125,21 @@ bool IsEncrypted(const ImageInfo& info) {
 
 // What matters of all this to somebody in a hurry.
 Json FindingsOf(const std::optional<StaleClusters>& stale,
+                const std::optional<PlaintextRemains>& remains,
                 const ImageInfo& info, uint64_t compressed_plaintext) {
   const bool has_luks_clusters = info.qcow2 && info.qcow2->luks;
   const bool is_encrypted = IsEncrypted(info);
   Json findings = Json::array();
-  const auto add = [&](std::string_view what, uint64_t clusters) {
-    if (clusters != 0)
-      findings.push_back(fmt::format("{}: {}", what, clusters));
+  const auto add = [&](std::string_view what, uint64_t count) {
+    if (count != 0) findings.push_back(fmt::format("{}: {}", what, count));
   };
   add("compressed clusters that are plaintext in an encrypted image",
       compressed_plaintext);
+  if (remains) {
+    add("bytes of the LUKS volume that are not encrypted and that anybody can "
+        "read in the file",
+        remains->plain_bytes);
+  }
   if (!stale) return findings;
   add(is_encrypted ? "clusters that nothing refers to, with data that is not "
                      "encrypted and that anybody can read in the file"
@@ -183,22 +218,28 @@ Json PlaintextFacts(BlockDevice& disk, const ReportDepth& depth) {
 }
 
 Json LeakFacts(const OpenOptions& options, const ImageInfo& info,
-               const ReportDepth& depth) {
+               const ReportDepth& depth, RemainsCollector& seen) {
   std::optional<StaleClusters> stale;
+  std::optional<PlaintextRemains> remains;
   if (depth.read_everything) {
     std::optional<ProgressBar> bar;
-    stale = FindStaleClusters(options, [&](uint64_t done, uint64_t total) {
+    const WorkWatch watch = [&](uint64_t done, uint64_t total) {
       if (!bar) bar.emplace(total, depth.quiet);
       bar->Show({.position = done, .copied = done});
-    });
+    };
+    stale = FindStaleClusters(options, watch);
+    bar.reset();
+    remains = FindPlaintextRemains(options, seen, watch);
   }
   const bool encrypts_clusters = EncryptsClusters(info);
   const uint64_t compressed = !encrypts_clusters ? 0
                               : stale            ? stale->compressed_entries
                                       : info.qcow2->compressed_clusters;
-  Json json = {{"findings", FindingsOf(stale, info, compressed)},
+  Json json = {{"findings", FindingsOf(stale, remains, info, compressed)},
                {"compressed_plaintext_clusters", compressed},
-               {"unreferenced_clusters", nullptr}};
+               {"unreferenced_clusters", nullptr},
+               {"volume_remains", nullptr}};
+  if (remains) json["volume_remains"] = RemainsToJson(*remains);
   if (stale) {
     json["unreferenced_clusters"] = {
         {"cluster_size", stale->cluster_size},

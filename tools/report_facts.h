@@ -8,6 +8,7 @@
 
 #include "engine/image_map.h"
 #include "engine/open_image.h"
+#include "engine/plaintext_remains.h"
 #include "tools/evidence_files.h"
 
 namespace pellucid::cli {
@@ -34,9 +35,11 @@ nlohmann::ordered_json SnapshotDiskFacts(OpenedImage& image);
 nlohmann::ordered_json PlaintextFacts(BlockDevice& disk,
                                       const ReportDepth& depth);
 
+// What `seen` has noted while the plaintext was read is not read again.
 nlohmann::ordered_json LeakFacts(const OpenOptions& options,
                                  const ImageInfo& info,
-                                 const ReportDepth& depth);
+                                 const ReportDepth& depth,
+                                 RemainsCollector& seen);
 
 // Last of all, since it tells whether a file has changed meanwhile.
 nlohmann::ordered_json FileFacts(const std::vector<EvidenceFiles::File>& files,

@@ -109,6 +109,9 @@ void LuksDevice::ReadRun(const Run& run, uint64_t offset,
                   }
                   payload_->Read(run.payload_offset + at, sectors);
                   if (lock) lock.unlock();
+                  if (ciphertext_watch_) {
+                    ciphertext_watch_(run.payload_offset + at, sectors);
+                  }
                   Decrypt(run, at, sectors);
                 });
 }

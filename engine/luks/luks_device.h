@@ -2,6 +2,7 @@
 #define PELLUCID_ENGINE_LUKS_LUKS_DEVICE_H_
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <shared_mutex>
@@ -38,6 +39,14 @@ class LuksDevice : public WritableDevice {
   // cipher.
   std::unique_ptr<LuksDevice> WithOtherPayload(
       std::unique_ptr<BlockDevice> payload, const VolumeHeader& header) const;
+
+  // From now on `watch` sees every encrypted sector that is read, as it is
+  // stored; `offset` is in the payload. Not while others use the device.
+  using CiphertextWatch =
+      std::function<void(uint64_t offset, std::span<const std::byte> sectors)>;
+  void set_ciphertext_watch(CiphertextWatch watch) {
+    ciphertext_watch_ = std::move(watch);
+  }
 
   uint64_t size() const override { return size_; }
   void Read(uint64_t offset, std::span<std::byte> out) override;
@@ -97,6 +106,7 @@ class LuksDevice : public WritableDevice {
   const std::unique_ptr<BlockDevice> payload_;
   std::vector<Run> runs_;
   uint64_t size_ = 0;
+  CiphertextWatch ciphertext_watch_;  // May be empty.
   // Null if the payload is only read.
   std::unique_ptr<std::array<RegionLock, kRegionLocks>> region_locks_;
 };

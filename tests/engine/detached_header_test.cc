@@ -114,6 +114,29 @@ class DetachedHeaderTest : public ::testing::Test {
   ScratchFolder folder_;
 };
 
+// A report judges it in the pass that decrypts it.
+TEST_F(DetachedHeaderTest, CiphertextIsSeenOnceAsItIsStored) {
+  const Bytes content = Noise(2 * kMiB, 1);
+  const fs::path volume = MakeVolume("volume", content);
+  const Bytes stored = ReadHostFile(volume);
+  uint64_t seen = 0;
+  bool is_as_stored = true;
+  OpenOptions options;
+  options.image = volume;
+  options.ciphertext_watch = [&](uint64_t offset,
+                                 std::span<const std::byte> sectors) {
+    seen += sectors.size();
+    is_as_stored = is_as_stored &&
+                   std::ranges::equal(sectors, std::span(stored).subspan(
+                                                   offset, sectors.size()));
+  };
+  const auto device = OpenDevice(options, kPassphrase);
+  seen = 0;
+  EXPECT_EQ(FirstDifference(ReadAll(*device), content), "");
+  EXPECT_TRUE(is_as_stored);
+  EXPECT_EQ(seen, content.size());
+}
+
 TEST_F(DetachedHeaderTest, BackupKeepsItsPayloadOffsetInTheOldVolume) {
   const Bytes content = Noise(2 * kMiB, 1);
   const fs::path volume = MakeVolume("volume", content);

@@ -216,5 +216,51 @@ TEST_F(VolumeSignatureTest, SignaturesInNoiseAreReadWithoutHarm) {
   }
 }
 
+// Those of the first block, and the copies that file systems make.
+TEST_F(VolumeSignatureTest, CopiesInTheMiddleAreFound) {
+  const auto found_at = [&](uint64_t at) {
+    const Bytes volume = ReadHostFile(folder_ / "volume");
+    const auto found =
+        FindSignaturesInBlock(std::span(volume).subspan(at).first<4096>());
+    if (found.size() != 1) return fmt::format("{} of them", found.size());
+    EXPECT_EQ(found[0].uuid, Blkid("UUID"));
+    return found[0].type;
+  };
+  MakeVolume("64M", {"mkfs.ext4", "-q", "-b", "1024"});
+  EXPECT_EQ(found_at(0), "ext4");
+  // Group 1, from block 8193 on; not the primary one as if it were a copy.
+  EXPECT_EQ(found_at(8193 * 1024), "ext4");
+  EXPECT_EQ(found_at(1024), "0 of them");
+  MakeVolume("320M", {"mkfs.xfs", "-q", "-d", "agcount=4"});
+  EXPECT_EQ(found_at(0), "xfs");
+  EXPECT_EQ(found_at(80 << 20), "xfs");
+  MakeVolume("128M", {"mkfs.btrfs", "-q"});
+  EXPECT_EQ(found_at(64 << 10), "btrfs");
+  EXPECT_EQ(found_at(64 << 20), "btrfs");
+  MakeVolume("64M", {"mkfs.vfat", "-F", "32"});
+  EXPECT_EQ(found_at(0), "vfat");
+  EXPECT_EQ(found_at(6 * 512), "vfat");
+  MakeVolume("8M", {"mkfs.ntfs", "-q", "-F", "-Q"});
+  EXPECT_EQ(found_at(0), "ntfs");
+  MakeVolume("8M", {"mkfs.exfat"});
+  EXPECT_EQ(found_at(0), "exfat");
+  MakeVolume("2M", {"mkswap", "-q"});
+  EXPECT_EQ(found_at(0), "swap");
+}
+
+TEST(SignaturesInBlockTest, NothingIsFoundInNoiseAndText) {
+  for (uint64_t seed = 0; seed < 1000; ++seed) {
+    EXPECT_THAT(FindSignaturesInBlock(
+                    std::span<const std::byte, 4096>(Noise(4096, seed))),
+                IsEmpty());
+  }
+  // 16 bits of ext's magic alone.
+  Bytes block(4096, std::byte{'x'});
+  block[56] = block[1024 + 56] = std::byte{0x53};
+  block[57] = block[1024 + 57] = std::byte{0xef};
+  EXPECT_THAT(FindSignaturesInBlock(std::span<const std::byte, 4096>(block)),
+              IsEmpty());
+}
+
 }  // namespace
 }  // namespace pellucid
