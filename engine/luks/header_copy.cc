@@ -63,7 +63,8 @@ struct Range {
 };
 
 Range RangeOf(const HeaderCopy::Area& area) {
-  return {.begin = area.offset, .end = area.offset + area.bytes.size()};
+  const uint64_t begin = area.keyslot.area_offset;
+  return {.begin = begin, .end = begin + area.bytes.size()};
 }
 
 // What `header` needs to open the volume, in order.
@@ -79,10 +80,128 @@ std::vector<Range> InUse(const HeaderCopy& header) {
   return ranges;
 }
 
-bool Overlaps(const HeaderCopy::Area& area, const HeaderCopy& header) {
+bool Overlaps(const Range& range, const HeaderCopy& header) {
   return std::ranges::any_of(InUse(header), [&](const Range& other) {
-    return area.offset < other.end && other.begin < RangeOf(area).end;
+    return range.begin < other.end && other.begin < range.end;
   });
+}
+
+// Where key material at `place` has to end. (A header file that is named as an
+// image has no payload.)
+uint64_t EndOfKeyslots(const WritableHeader& place, const HeaderCopy& copy) {
+  return place.place == Place::kInPlace && copy.payload_offset != 0
+             ? std::min(place.area_bytes, copy.payload_offset)
+             : place.area_bytes;
+}
+
+// Has `header` the same keyslot in the same place?
+bool Has(const HeaderCopy& header, const HeaderCopy::Area& area) {
+  return std::ranges::any_of(header.areas, [&](const HeaderCopy::Area& other) {
+    return other.keyslot.id == area.keyslot.id &&
+           other.keyslot.area_offset == area.keyslot.area_offset &&
+           other.keyslot.kdf.salt == area.keyslot.kdf.salt &&
+           other.bytes == area.bytes;
+  });
+}
+
+// Would a keyslot of one open the volume in the other?
+bool CanShareKeyslots(const HeaderCopy& a, const HeaderCopy& b) {
+  if (a.version != b.version || a.volume_digest != b.volume_digest) {
+    return false;
+  }
+  if (a.version == 2) return a.luks2.hdr_size == b.luks2.hdr_size;
+  return a.luks1.key_bytes == b.luks1.key_bytes &&
+         a.luks1.cipher_name == b.luks1.cipher_name &&
+         a.luks1.cipher_mode == b.luks1.cipher_mode &&
+         a.luks1.hash_spec == b.luks1.hash_spec;
+}
+
+// `wanted` with a number and an area that neither header uses.
+std::optional<Keyslot> FindSpare(const WritableHeader& place,
+                                 const Keyslot& wanted, const HeaderCopy& copy,
+                                 const HeaderCopy& present) {
+  const uint64_t end = std::min(EndOfKeyslots(place, copy), present.size);
+  Keyslot spare = wanted;
+  const auto is_free = [&](uint64_t offset) {
+    spare.area_offset = offset;
+    const Range range = {.begin = offset, .end = offset + wanted.area_size};
+    return range.end <= end && !Overlaps(range, copy) &&
+           !Overlaps(range, present);
+  };
+  if (copy.version == 1) {
+    for (spare.id = 0; spare.id < kLuks1Keyslots; ++spare.id) {
+      const Luks1Keyslot& slot = present.luks1.keyslots[spare.id];
+      if (!slot.active && !copy.luks1.keyslots[spare.id].active &&
+          is_free(slot.key_material_offset * kSectorSize)) {
+        return spare;
+      }
+    }
+    return std::nullopt;
+  }
+  const auto has_id = [&](unsigned id) {
+    return std::ranges::any_of(
+        present.areas,
+        [&](const HeaderCopy::Area& area) { return area.keyslot.id == id; });
+  };
+  spare.id = 0;
+  while (has_id(spare.id)) ++spare.id;
+  for (const HeaderCopy* header : {&copy, &present}) {
+    if (is_free(2 * header->luks2.hdr_size)) return spare;
+    for (const HeaderCopy::Area& area : header->areas) {
+      const Keyslot& slot = area.keyslot;
+      if (is_free(RoundUpToPage(slot.area_offset + slot.area_size))) {
+        return spare;
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+// Adds the keyslots of `copy` to `present`, which is at `place`, as far as
+// there is room. Gives what is there then.
+HeaderCopy AddSpares(const WritableHeader& place, const HeaderCopy& copy,
+                     HeaderCopy present) {
+  WritableHeader header = place;
+  header.place = Place::kDetached;  // `present` has been taken as it is.
+  for (const HeaderCopy::Area& area : copy.areas) {
+    if (!area.opens_volume || Has(present, area)) continue;
+    const auto spare = FindSpare(place, area.keyslot, copy, present);
+    if (!spare) continue;
+    const auto table = OpenKeyslotTable(header);
+    try {
+      table->CheckRoomFor(*spare);
+    } catch (const UsageError&) {
+      continue;  // The text is full.
+    }
+    place.device->Write(place.offset + spare->area_offset, area.bytes);
+    place.device->Flush();
+    table->Commit(*spare);
+    present = CopyHeader(table->located(), place.area_bytes);
+  }
+  return present;
+}
+
+// Its first sector may reach the disk without its second one, and the other way
+// round: keyslots that are in `there` only are turned off when the rest is
+// durable.
+void WriteLuks1(const WritableHeader& place, const HeaderCopy& copy,
+                const std::optional<HeaderCopy>& present,
+                const std::optional<HeaderCopy>& there) {
+  Luks1Header next = copy.luks1;
+  bool has_spares = false;
+  for (size_t id = 0; there && id < kLuks1Keyslots; ++id) {
+    if (there->version != 1 || !there->luks1.keyslots[id].active ||
+        present->luks1.keyslots[id].active) {
+      continue;
+    }
+    next.keyslots[id] = there->luks1.keyslots[id];
+    has_spares = true;
+  }
+  place.device->Write(place.offset, EncodeLuks1Header(next));
+  place.device->Flush();
+  if (!has_spares) return;
+  place.device->Write(place.offset, EncodeLuks1Header(copy.luks1));
+  place.device->Flush();
 }
 
 void WriteLuks2(const WritableHeader& place, const HeaderCopy& copy,
@@ -122,8 +241,7 @@ void EraseLeftovers(const WritableHeader& place, const HeaderCopy& copy,
     const uint64_t second = present.luks2.hdr_size;
     leftovers.push_back({.begin = second, .end = second + kLuks2BinaryBytes});
   }
-  const uint64_t end =
-      place.place == Place::kInPlace ? copy.payload_offset : place.area_bytes;
+  const uint64_t end = EndOfKeyslots(place, copy);
   for (Range rest : leftovers) {
     rest.end = std::min(rest.end, end);
     for (const Range& kept : InUse(copy)) {
@@ -141,7 +259,8 @@ HeaderCopy CopyHeader(const LocatedHeader& located, uint64_t area_bytes) {
   HeaderCopy copy;
   copy.version = located.header.version;
   copy.uuid = located.header.uuid;
-  if (const Digest* digest = VolumeDigest(located.header)) {
+  const Digest* const digest = VolumeDigest(located.header);
+  if (digest != nullptr) {
     copy.volume_digest = digest->kdf.salt;
     std::ranges::copy(digest->value, std::back_inserter(copy.volume_digest));
   }
@@ -154,10 +273,11 @@ HeaderCopy CopyHeader(const LocatedHeader& located, uint64_t area_bytes) {
   }
   for (const Keyslot& slot : located.header.keyslots) {
     HeaderCopy::Area area;
-    area.offset = slot.area_offset;
+    area.keyslot = slot;
+    area.opens_volume = digest != nullptr && digest->covers_keyslot(slot.id);
     area.bytes.resize(slot.split_bytes());
-    located.device->Read(located.offset + area.offset, area.bytes);
-    copy.used = std::max(copy.used, area.offset + area.bytes.size());
+    located.device->Read(located.offset + slot.area_offset, area.bytes);
+    copy.used = std::max(copy.used, RangeOf(area).end);
     copy.areas.push_back(std::move(area));
   }
   copy.size = RoundUpToPage(std::max(copy.size, copy.used));
@@ -182,21 +302,26 @@ std::optional<HeaderCopy> CopyHeaderIfReadable(const WritableHeader& place) {
 
 void WriteHeaderCopy(const WritableHeader& place, const HeaderCopy& copy,
                      const std::optional<HeaderCopy>& present) {
+  std::optional<HeaderCopy> there = present;
+  if (present && CanShareKeyslots(copy, *present)) {
+    there = AddSpares(place, copy, *present);
+  }
+  // From the second round on, `present` may open nothing any more.
   for (const bool in_use : {false, true}) {
     for (const HeaderCopy::Area& area : copy.areas) {
-      if ((present && Overlaps(area, *present)) != in_use) continue;
-      place.device->Write(place.offset + area.offset, area.bytes);
+      if ((there && Overlaps(RangeOf(area), *there)) != in_use) continue;
+      if (there && Has(*there, area)) continue;
+      place.device->Write(place.offset + area.keyslot.area_offset, area.bytes);
     }
     place.device->Flush();
   }
   if (copy.version == 1) {
-    place.device->Write(place.offset, EncodeLuks1Header(copy.luks1));
-    place.device->Flush();
+    WriteLuks1(place, copy, present, there);
   } else {
-    WriteLuks2(place, copy, present);
+    WriteLuks2(place, copy, there);
   }
-  if (!present) return;
-  EraseLeftovers(place, copy, *present);
+  if (!there) return;
+  EraseLeftovers(place, copy, *there);
   place.device->Flush();
 }
 

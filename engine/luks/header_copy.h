@@ -11,6 +11,7 @@
 #include "engine/luks/located_header.h"
 #include "engine/luks/luks1_header.h"
 #include "engine/luks/luks2_header.h"
+#include "engine/luks/volume_header.h"
 
 namespace pellucid::luks {
 
@@ -18,8 +19,9 @@ namespace pellucid::luks {
 // removed keyslots have left behind is not in it.
 struct HeaderCopy {
   struct Area {
-    uint64_t offset = 0;  // From the header's start.
-    std::vector<std::byte> bytes;
+    Keyslot keyslot;
+    bool opens_volume = false;     // Its key is that of volume_digest.
+    std::vector<std::byte> bytes;  // From keyslot.area_offset on.
   };
 
   unsigned version = 1;
@@ -41,11 +43,14 @@ HeaderCopy CopyHeader(const LocatedHeader& located, uint64_t area_bytes);
 std::optional<HeaderCopy> CopyHeaderIfReadable(const WritableHeader& place);
 
 // Writes `copy` to `place`, and flushes. Requires copy.used <=
-// place.area_bytes. First the key material where `present`, the header that is
-// there, has none, then the rest, then the header; of LUKS2, one copy after the
-// other, newer than what is there. Then key material that only `present` had
-// becomes noise, and a second copy of LUKS2 that stands elsewhere as well; what
-// lies in the payload of `copy` is left alone. Cut off, it can be repeated.
+// place.area_bytes. If `present`, the header that is there, is of the same
+// version and volume key, the keyslots of `copy` are first added to it in free
+// room: wherever this is cut off, all passphrases of `present` open the volume,
+// or all of `copy` do. LUKS1 may have no free keyslots for that; then, and over
+// another header, it may be that nothing opens the volume until the same is
+// done again, for which `copy` is enough. Last, key material that is not of
+// `copy` becomes noise, and a second copy of LUKS2 that stands elsewhere as
+// well; what lies in the payload of `copy` is left alone.
 void WriteHeaderCopy(const WritableHeader& place, const HeaderCopy& copy,
                      const std::optional<HeaderCopy>& present);
 

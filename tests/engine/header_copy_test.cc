@@ -122,7 +122,8 @@ TEST_P(HeaderOverHeaderTest, OpensAndNothingOfTheOldOneIsLeft) {
       EXPECT_TRUE(Opens(after, "restored"));
       EXPECT_FALSE(Opens(after, "old"));
       for (const HeaderCopy::Area& area : old.areas) {
-        const auto begin = after.begin() + static_cast<ptrdiff_t>(area.offset);
+        const auto begin =
+            after.begin() + static_cast<ptrdiff_t>(area.keyslot.area_offset);
         for (ptrdiff_t at = 0; at + 64 <= std::ssize(area.bytes); at += 64) {
           ASSERT_FALSE(
               std::equal(begin + at, begin + at + 64, area.bytes.begin() + at))
@@ -160,7 +161,7 @@ TEST(HeaderCopyTest, KeyMaterialInThePayloadIsNotOverwritten) {
   const uint64_t payload = CopyOf(luks1).payload_offset;
   Bytes luks2 = NewVolume(2, "old", 9);
   const HeaderCopy::Area area = CopyOf(luks2).areas.front();
-  ASSERT_GT(area.offset, payload);
+  ASSERT_GT(area.keyslot.area_offset, payload);
   const Bytes after = Restored(luks2, luks1);
   EXPECT_EQ(Piece(after, payload, kPlaceBytes - payload),
             Piece(luks2, payload, kPlaceBytes - payload));
