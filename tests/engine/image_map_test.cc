@@ -227,10 +227,9 @@ TEST_F(ImageMapTest, ExternalDataFilesHoldTheData) {
 }
 
 TEST_F(ImageMapTest, ALuksBackingFileIsDataWithoutAPlace) {
-  RunTool({PELLUCID_PROGRAM, "create", "--quiet", "--format", "raw",
-           "--encryption", "luks1", "--pbkdf2-iterations", "1000", "--key-file",
-           "-", Path("base.luks"), "2M"},
-          "key");
+  RunTool({"qemu-img", "create", "-q", "-f", "luks", "--object",
+           "secret,id=s,data=key", "-o", "key-secret=s,iter-time=10",
+           Path("base.luks"), "2M"});
   Create("top.qcow2", "3M", {"-u", "-b", "base.luks", "-F", "luks"});
   const std::string options =
       "driver=qcow2,file.filename=" + Path("top.qcow2") +
