@@ -40,48 +40,6 @@ NoiseProbe ProbeOf(BlockDevice& payload, const luks::VolumeHeader& header) {
   return {payload, first.offset, first.bytes(payload.size())};
 }
 
-// Puts the LUKS volume on top of `content`; gives its device.
-luks::LuksDevice* OpenLuksVolume(AssembledLayers& content,
-                                 const std::string& payload_name,
-                                 const luks::LocatedHeader& located,
-                                 bool detached, std::optional<unsigned> keyslot,
-                                 std::optional<uint64_t> max_kdf_memory,
-                                 PassphraseSource& passphrases,
-                                 const CiphertextWatch& watch,
-                                 std::vector<std::string>& warnings) {
-  AssembledLayers payload = std::move(content);
-  luks::CheckPayload(located, payload.device->size(), payload_name);
-  std::ranges::copy(located.header.warnings, std::back_inserter(warnings));
-  const uint64_t cut = luks::CutBytes(located.header, payload.device->size());
-  if (cut != 0) {
-    warnings.push_back(fmt::format(
-        "{}: its last {} bytes are not a whole sector and are not shown",
-        payload_name, cut));
-  }
-  const crypto::SecretBytes key = luks::Unlock(
-      located, located.file_name, keyslot, passphrases, max_kdf_memory);
-  std::optional<NoiseProbe> probe;
-  if (detached) probe = ProbeOf(*payload.device, located.header);
-  if (payload.writable != nullptr) {
-    content = AssembledLayers::Writable(std::make_unique<luks::LuksDevice>(
-        payload.TakeWritable(), located.header, key.bytes()));
-  } else {
-    content = AssembledLayers::ReadOnly(std::make_unique<luks::LuksDevice>(
-        std::move(payload.device), located.header, key.bytes()));
-  }
-  auto* const device = static_cast<luks::LuksDevice*>(content.device.get());
-  device->set_ciphertext_watch(watch);
-  if (probe && probe->IsNoise(*device)) {
-    warnings.push_back(fmt::format(
-        "{}: looks random when it is decrypted with {}: neither a partition "
-        "table nor a file system is to be seen; unless it was filled with "
-        "random data, the header may belong to another image, or --format is "
-        "wrong",
-        payload_name, located.file_name));
-  }
-  return device;
-}
-
 // The layers of the detached header, for reading.
 std::unique_ptr<ImageLayer> OpenHeaderLayers(const OpenOptions& options,
                                              const ImageLayer& image) {
@@ -111,6 +69,162 @@ void CutToPartition(AssembledLayers& content, const Partition& partition) {
   }
 }
 
+// One call of OpenImage(): puts one layer on another.
+class ImageOpener {
+ public:
+  ImageOpener(const OpenOptions& options, PassphraseSource& passphrases)
+      : options_(options),
+        image_(options.image.native()),
+        passphrases_(passphrases),
+        keyslot_(options.keyslot) {}
+
+  OpenedImage Open() {
+    CheckOptions(options_);
+    auto layers = OpenLayers(options_.image, options_.format, options_.snapshot,
+                             options_, IfNamedFileFails::kThrow);
+    opened_.image_stat = layers->file.host_stat();
+    Report(*layers, opened_);
+    if (!layers->shown_snapshot && !options_.partition) {
+      snapshots_ = layers->snapshots;
+    }
+    if (decrypts()) {
+      OpenDecrypted(std::move(layers));
+    } else {
+      Assemble(std::move(layers));
+    }
+    if (options_.partition) OpenPartition();
+    if (decrypts() && awaits_header_ && options_.expected_header.any()) {
+      ThrowNoHeader(image_);
+    }
+    opened_.device = std::move(content_.device);
+    opened_.writable = content_.writable;
+    if (!snapshots_.empty()) {
+      opened_.snapshots = std::make_unique<SnapshotDisks>(
+          *qcow2_, image_, std::move(snapshots_), std::move(luks_layer_));
+    }
+    return std::move(opened_);
+  }
+
+ private:
+  bool decrypts() const { return options_.encryption != Encryption::kNone; }
+
+  void Assemble(std::unique_ptr<ImageLayer> layers) {
+    content_ = AssembleLayers(std::move(layers));
+    qcow2_ = content_.qcow2;
+  }
+
+  void OpenDecrypted(std::unique_ptr<ImageLayer> layers) {
+    // The header's container may be a qcow2 image, even an encrypted one.
+    std::unique_ptr<ImageLayer> header_layers;  // Null without --header.
+    if (!options_.header.empty()) {
+      header_layers = OpenHeaderLayers(options_, *layers);
+      Report(*header_layers, opened_);
+      CheckHeaderFile(options_.expected_header, header_layers->file.device(),
+                      options_.header.native());
+    } else if (layers->embedded_luks) {
+      CheckFirstHeader(*layers->embedded_luks);
+    }
+    UnlockLayers(*layers, keyslot_, passphrases_, options_.max_kdf_memory);
+    if (layers->embedded_luks) keyslot_.reset();
+    Assemble(std::move(layers));
+
+    if (header_layers) {
+      UnlockLayers(*header_layers, std::nullopt, passphrases_,
+                   options_.max_kdf_memory);
+      const auto file = AssembleLayers(std::move(header_layers)).device;
+      const auto located =
+          luks::ReadLuksHeader(*file, 0, file->size(), options_.header.native(),
+                               luks::Place::kDetached);
+      luks_layer_ = {
+          .device = OpenVolume(image_, located, luks::Place::kDetached,
+                               options_.ciphertext_watch),
+          .header = located.header,
+          .in_place = false};
+    } else if (luks::IsLuksVolume(*content_.device)) {
+      const auto located =
+          luks::ReadLuksHeader(*content_.device, 0, content_.device->size(),
+                               image_, luks::Place::kInPlace);
+      luks_layer_ = {
+          .device = OpenVolume(image_, located, luks::Place::kInPlace,
+                               options_.ciphertext_watch),
+          .header = located.header,
+          .in_place = true};
+    }
+  }
+
+  void OpenPartition() {
+    CutToPartition(
+        content_, FindPartition(*content_.device, *options_.partition, image_));
+    if (!decrypts() || !luks::IsLuksVolume(*content_.device)) return;
+    const std::string partition = PartitionName(options_);
+    const auto located =
+        luks::ReadLuksHeader(*content_.device, 0, content_.device->size(),
+                             partition, luks::Place::kInPlace);
+    OpenVolume(partition, located, luks::Place::kInPlace, {});
+  }
+
+  // Refuses the header unless it is expected, if it is the first one.
+  void CheckFirstHeader(const luks::LocatedHeader& located) {
+    if (!std::exchange(awaits_header_, false)) return;
+    CheckUuid(options_.expected_header, located.header, located.file_name);
+  }
+
+  // Puts the LUKS volume on top; gives its device.
+  luks::LuksDevice* OpenVolume(const std::string& payload_name,
+                               const luks::LocatedHeader& located,
+                               luks::Place place,
+                               const CiphertextWatch& watch) {
+    CheckFirstHeader(located);
+    AssembledLayers payload = std::move(content_);
+    luks::CheckPayload(located, payload.device->size(), payload_name);
+    std::ranges::copy(located.header.warnings,
+                      std::back_inserter(opened_.warnings));
+    const uint64_t cut = luks::CutBytes(located.header, payload.device->size());
+    if (cut != 0) {
+      opened_.warnings.push_back(fmt::format(
+          "{}: its last {} bytes are not a whole sector and are not shown",
+          payload_name, cut));
+    }
+    const crypto::SecretBytes key =
+        luks::Unlock(located, located.file_name, keyslot_, passphrases_,
+                     options_.max_kdf_memory);
+    keyslot_.reset();
+    std::optional<NoiseProbe> probe;
+    if (place == luks::Place::kDetached) {
+      probe = ProbeOf(*payload.device, located.header);
+    }
+    if (payload.writable != nullptr) {
+      content_ = AssembledLayers::Writable(std::make_unique<luks::LuksDevice>(
+          payload.TakeWritable(), located.header, key.bytes()));
+    } else {
+      content_ = AssembledLayers::ReadOnly(std::make_unique<luks::LuksDevice>(
+          std::move(payload.device), located.header, key.bytes()));
+    }
+    auto* const device = static_cast<luks::LuksDevice*>(content_.device.get());
+    device->set_ciphertext_watch(watch);
+    if (probe && probe->IsNoise(*device)) {
+      opened_.warnings.push_back(fmt::format(
+          "{}: looks random when it is decrypted with {}: neither a partition "
+          "table nor a file system is to be seen; unless it was filled with "
+          "random data, the header may belong to another image, or --format is "
+          "wrong",
+          payload_name, located.file_name));
+    }
+    return device;
+  }
+
+  const OpenOptions& options_;
+  const std::string image_;  // What messages call it.
+  PassphraseSource& passphrases_;
+  std::optional<unsigned> keyslot_;  // For the first layer that has any.
+  bool awaits_header_ = true;  // No header has been held against the expected.
+  OpenedImage opened_;
+  AssembledLayers content_;             // All that is opened so far.
+  qcow2::Qcow2Image* qcow2_ = nullptr;  // In it, if the container is one.
+  std::vector<qcow2::Snapshot> snapshots_;
+  std::optional<SnapshotDisks::LuksLayer> luks_layer_;
+};
+
 }  // namespace
 
 std::string PartitionName(const OpenOptions& options) {
@@ -120,104 +234,7 @@ std::string PartitionName(const OpenOptions& options) {
 
 OpenedImage OpenImage(const OpenOptions& options,
                       PassphraseSource& passphrases) {
-  CheckOptions(options);
-  auto layers = OpenLayers(options.image, options.format, options.snapshot,
-                           options, IfNamedFileFails::kThrow);
-  OpenedImage opened;
-  opened.image_stat = layers->file.host_stat();
-  Report(*layers, opened);
-  std::vector<qcow2::Snapshot> snapshots;
-  if (!layers->shown_snapshot && !options.partition) {
-    snapshots = layers->snapshots;
-  }
-  const std::string image = options.image.native();
-  std::optional<SnapshotDisks::LuksLayer> luks_layer;
-  const auto cut_to_partition = [&](AssembledLayers& content) {
-    CutToPartition(content,
-                   FindPartition(*content.device, *options.partition, image));
-  };
-  const auto finish = [&](AssembledLayers content, qcow2::Qcow2Image* qcow2) {
-    opened.device = std::move(content.device);
-    opened.writable = content.writable;
-    if (!snapshots.empty()) {
-      opened.snapshots = std::make_unique<SnapshotDisks>(
-          *qcow2, image, std::move(snapshots), std::move(luks_layer));
-    }
-    return std::move(opened);
-  };
-  if (options.encryption == Encryption::kNone) {
-    AssembledLayers content = AssembleLayers(std::move(layers));
-    qcow2::Qcow2Image* const qcow2 = content.qcow2;
-    if (options.partition) cut_to_partition(content);
-    return finish(std::move(content), qcow2);
-  }
-  // The header's container may be a qcow2 image, even an encrypted one.
-  std::unique_ptr<ImageLayer> header_layers;  // Null without --header.
-  if (!options.header.empty()) {
-    header_layers = OpenHeaderLayers(options, *layers);
-    Report(*header_layers, opened);
-  }
-
-  const ExpectedHeader& expected = options.expected_header;
-  if (header_layers) {
-    CheckHeaderFile(expected, header_layers->file.device(),
-                    options.header.native());
-  } else if (layers->embedded_luks) {
-    CheckUuid(expected, layers->embedded_luks->header, options.image.native());
-  }
-  // That of a LUKS volume above the container has still to be looked at.
-  bool expects_volume = header_layers || !layers->embedded_luks;
-
-  // --keyslot is for the layer that the user sees first.
-  std::optional<unsigned> keyslot = options.keyslot;
-  UnlockLayers(*layers, keyslot, passphrases, options.max_kdf_memory);
-  if (layers->embedded_luks) keyslot.reset();
-  AssembledLayers content = AssembleLayers(std::move(layers));
-  qcow2::Qcow2Image* const qcow2 = content.qcow2;
-
-  std::unique_ptr<BlockDevice> header_device;
-  std::optional<luks::LocatedHeader> located;
-  const bool detached = header_layers != nullptr;
-  if (detached) {
-    UnlockLayers(*header_layers, std::nullopt, passphrases,
-                 options.max_kdf_memory);
-    header_device = AssembleLayers(std::move(header_layers)).device;
-    located =
-        luks::ReadLuksHeader(*header_device, 0, header_device->size(),
-                             options.header.native(), luks::Place::kDetached);
-  } else if (luks::IsLuksVolume(*content.device)) {
-    located = luks::ReadLuksHeader(*content.device, 0, content.device->size(),
-                                   image, luks::Place::kInPlace);
-  }
-  const auto check_uuid = [&](const luks::LocatedHeader& header) {
-    if (std::exchange(expects_volume, false)) {
-      CheckUuid(expected, header.header, header.file_name);
-    }
-  };
-  if (located) {
-    check_uuid(*located);
-    luks::LuksDevice* const device = OpenLuksVolume(
-        content, image, *located, detached, keyslot, options.max_kdf_memory,
-        passphrases, options.ciphertext_watch, opened.warnings);
-    luks_layer = {.device = device,
-                  .header = located->header,
-                  .in_place = header_device == nullptr};
-    keyslot.reset();
-  }
-  if (options.partition) {
-    cut_to_partition(content);
-    if (luks::IsLuksVolume(*content.device)) {
-      const std::string partition = PartitionName(options);
-      const auto inner =
-          luks::ReadLuksHeader(*content.device, 0, content.device->size(),
-                               partition, luks::Place::kInPlace);
-      check_uuid(inner);
-      OpenLuksVolume(content, partition, inner, /*detached=*/false, keyslot,
-                     options.max_kdf_memory, passphrases, {}, opened.warnings);
-    }
-  }
-  if (expects_volume && expected.any()) ThrowNoHeader(image);
-  return finish(std::move(content), qcow2);
+  return ImageOpener(options, passphrases).Open();
 }
 
 }  // namespace pellucid
