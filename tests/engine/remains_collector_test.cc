@@ -161,21 +161,30 @@ TEST(RemainsCollectorTest, SignaturesAreNamedOnceEach) {
     std::ranges::copy(std::as_bytes(std::span(text)),
                       bytes.begin() + static_cast<ptrdiff_t>(at));
   };
-  // In any sector, and copies of it; the second has another UUID.
-  for (const size_t at : {3 * kSector, 100 * kSector, 200 * kSector}) {
+  // In any sector, and a copy of the first.
+  const std::vector<std::pair<size_t, std::string_view>> superblocks = {
+      {3 * kSector, "0123456789abcdef"},
+      {100 * kSector, "0123456789abcdeX"},
+      {200 * kSector, "0123456789abcdef"},
+      {250 * kSector, "0123456789abcdeY"}};
+  for (const auto& [at, uuid] : superblocks) {
     put(at, "XFSB");
-    put(at + 32, at == 100 * kSector ? "0123456789abcdeX" : "0123456789abcdef");
+    put(at + 32, uuid);
     put(at + 108, std::string_view("label\0", 6));
   }
+  // In two pieces, the later one first.
   RemainsCollector collector;
-  collector.Note(kMiB, bytes, kPayload);
+  constexpr size_t kCut = 128 * kSector;
+  collector.Note(kMiB + kCut, std::span(bytes).subspan(kCut), kPayload);
+  collector.Note(kMiB, std::span(bytes).first(kCut), kPayload);
   const PlaintextRemains remains = collector.Take();
   ASSERT_THAT(remains.ranges, SizeIs(1));
   const auto& signatures = remains.ranges[0].signatures;
-  ASSERT_THAT(signatures, SizeIs(2));
+  ASSERT_THAT(signatures, SizeIs(3));
   EXPECT_EQ(signatures[0].offset, kMiB + 3 * kSector);
   EXPECT_EQ(signatures[0].volume.type, "xfs");
   EXPECT_EQ(signatures[0].volume.label, "label");
+  EXPECT_EQ(signatures[2].offset, kMiB + 250 * kSector);
   EXPECT_EQ(signatures[1].offset, kMiB + 100 * kSector);
 }
 
