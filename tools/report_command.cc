@@ -70,9 +70,8 @@ void ReportArguments::AddTo(po::options_description& options) {
       ("output", po::value(&output)->value_name("FILE"),
        "write an HTML page to FILE, which needs no network and no script")  //
       ("files", po::value(&files)->value_name("FILE"),
-       "list all files of all file systems, deleted ones as well, in FILE, a "
-       "body file as mactime reads it; without --json and --output nothing "
-       "else is looked at")                                             //
+       "list all files, deleted ones as well, in FILE, a body file as mactime "
+       "reads it; by itself, look at nothing else")                     //
       ("force", po::bool_switch(&force), "overwrite an existing FILE")  //
       ("hash", po::value(&hash)->value_name("NAME,..."),
        "hash the plaintext and every file that was read (md5, sha1, sha256, "
