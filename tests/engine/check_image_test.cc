@@ -627,7 +627,9 @@ TEST_P(CheckRealImageTest, IsCleanAndQemuAgrees) {
   if (report.format == "qcow2" && real.encryption == "none") {
     ExpectSameVerdict(report, AskQemu({"-f", "qcow2", options.image}));
   }
-  EXPECT_EQ(report.findings.count(), 0U) << TextsOf(report.findings);
+  // QEMU writes compressed clusters into encrypted images as plaintext.
+  const uint64_t found = real.encryption == "luks" && real.compressed_clusters;
+  EXPECT_EQ(report.findings.count(), found) << TextsOf(report.findings);
 }
 
 // LUKS2 from cryptsetup, raw.

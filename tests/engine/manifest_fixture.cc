@@ -98,6 +98,9 @@ RealImage ParseCase(const json& entry, const fs::path& folder) {
     image.must_be_refused = true;
     return image;
   }
+  if (entry.contains("compressed_clusters")) {
+    image.compressed_clusters = entry.at("compressed_clusters");
+  }
   image.active = ParseContent(entry);
   for (const json& snapshot : entry.value("snapshots", json::array())) {
     image.snapshots.push_back(ParseContent(snapshot));

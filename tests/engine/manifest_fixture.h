@@ -57,6 +57,8 @@ struct RealImage {
   std::vector<ManifestSecret> refused_secrets;
   std::vector<BackingLayer> backing;
   bool must_be_refused = false;
+  // Of the top layer; empty if the manifest does not say.
+  std::optional<uint64_t> compressed_clusters;
   ExpectedContent active;
   std::vector<ExpectedContent> snapshots;
 

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -155,6 +156,9 @@ TEST_P(RealImageTest, IsDescribedWithoutAPassphrase) {
   const std::string& encryption = GetParam().encryption;
   EXPECT_EQ(info.qcow2->encryption, is_luks_volume() ? "none" : encryption);
   EXPECT_EQ(info.qcow2->luks.has_value(), encryption == "luks");
+  if (GetParam().compressed_clusters) {
+    EXPECT_EQ(info.qcow2->compressed_clusters, GetParam().compressed_clusters);
+  }
   ASSERT_EQ(info.qcow2->snapshots.size(), GetParam().snapshots.size());
   for (size_t i = 0; i < info.qcow2->snapshots.size(); ++i) {
     const ExpectedContent& expected = GetParam().snapshots[i];
@@ -197,7 +201,13 @@ TEST(RealImages, EveryCaseIsInOneOfTheTests) {
     EXPECT_TRUE(kOpenedEncryptions.contains(entry.at("open").at("encryption")))
         << entry.at("id");
   }
-  EXPECT_GE(RealImagesOf(kOpenedEncryptions).size(), 65U);
+  EXPECT_GE(RealImagesOf(kOpenedEncryptions).size(), 66U);
+  const auto promises_compression = [](const nlohmann::json& entry) {
+    return entry.contains("compressed_clusters");
+  };
+  EXPECT_EQ(std::ranges::count_if(manifest.at("cases"), promises_compression),
+            4)
+      << "plain and encrypted, zlib and zstd";
 }
 
 }  // namespace
