@@ -70,7 +70,8 @@ std::vector<Volume> VolumesOf(BlockDevice& disk) {
 
 // That of whoever examines the disk has nothing to do with it.
 std::string TimeZone() {
-  const char* zone = std::getenv("TZ");
+  // No other thread changes the environment.
+  const char* zone = std::getenv("TZ");  // NOLINT(concurrency-mt-unsafe)
   return zone != nullptr && *zone != '\0' ? zone : "UTC";
 }
 

@@ -433,11 +433,10 @@ TEST_F(ReportCommandTest, EvidenceIsAsItWas) {
   };
   const std::string hash = Sha256(ReadHostFile(folder_ / "disk.qcow2"));
   const std::string before = status();
-  ASSERT_EQ(
-      Report({"--hash", "sha256", "--forensic", "--evidence-hash", "--log",
-              "log", "--files", "list.body",
-              "disk.qcow2"})["files"][0]["hashes"]["sha256"],
-      hash);
+  ASSERT_EQ(Report({"--hash", "sha256", "--forensic", "--evidence-hash",
+                    "--log", "log", "--files", "list.body",
+                    "disk.qcow2"})["files"][0]["hashes"]["sha256"],
+            hash);
   EXPECT_GT(std::filesystem::file_size(folder_ / "list.body"), 0u);
   EXPECT_EQ(status(), before);
   EXPECT_EQ(Sha256(ReadHostFile(folder_ / "disk.qcow2")), hash);
