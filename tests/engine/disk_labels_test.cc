@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <functional>
 #include <ostream>
-#include <regex>
+#include <sstream>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -62,22 +62,31 @@ Found MmlsSays(const std::string& image, const std::string& kind,
   const std::string text =
       RunTool({"mmls", "-t", kind, "-b", std::to_string(sector_size), "-o",
                std::to_string(offset), image});
-  const std::regex line(R"(\d+:  (\S+) +(\d+) +\d+ +(\d+) +(.*))");
-  const std::regex number(R"(.*\(0x([0-9A-Fa-f]+)\))");
+  // "002:  000   0000000063   0000002047   0000001985   Linux (0x83)"
   Found found;
-  for (std::sregex_iterator at(text.begin(), text.end(), line), end; at != end;
-       ++at) {
-    const std::string slot = (*at)[1];
-    std::string type = (*at)[4];
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string number;
+    std::string slot;
+    uint64_t first = 0;
+    uint64_t last = 0;
+    uint64_t sectors = 0;
+    std::string type;
+    words >> number >> slot >> first >> last >> sectors >> std::ws;
+    if (words.fail() || !number.ends_with(':')) continue;
+    std::getline(words, type);
     if (slot == "-------" || type == "Table" || type == "Partition Table" ||
         type == "Unused (0x00)") {
       continue;
     }
-    if (std::smatch match; std::regex_match(type, match, number)) {
-      type = fmt::format("0x{:02x}", std::stoul(match[1], nullptr, 16));
+    if (const size_t code = type.rfind("(0x");
+        code != std::string::npos && type.ends_with(')')) {
+      type = fmt::format("0x{:02x}",
+                         std::stoul(type.substr(code + 3), nullptr, 16));
     }
-    found.emplace_back((std::stoull((*at)[2]) + base) * sector_size,
-                       std::stoull((*at)[3]) * sector_size, type);
+    found.emplace_back((first + base) * sector_size, sectors * sector_size,
+                       type);
   }
   std::ranges::sort(found);
   return found;
