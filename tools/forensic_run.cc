@@ -241,6 +241,8 @@ int RunForensically(const ForensicArguments& arguments,
   if (!arguments.wanted()) return run();
   ForensicRecord record(arguments.log(), arguments.evidence_hash());
   record.Say(CommandLine(subcommand, words));
+  // A copy: what it refers to is set in the next line.
+  // NOLINTNEXTLINE(performance-unnecessary-copy-initialization)
   const HostFileRules before = GetHostFileRules();
   SetHostFileRules(
       {.keep_evidence = true, .on_open = [&](const OpenedHostFile& opened) {

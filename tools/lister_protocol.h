@@ -56,8 +56,8 @@ struct ReadAnswer {
   uint32_t is_hole = 0;
 };
 
-inline constexpr size_t kMaxRead = 64 * 1024;
-inline constexpr size_t kMaxText = 64 * 1024;  // Behind a Message.
+inline constexpr size_t kMaxRead = 64 << 10;
+inline constexpr size_t kMaxText = 64 << 10;  // Behind a Message.
 
 // What fls(1) does not print either, as it would break a line.
 inline bool IsControl(char c) { return static_cast<unsigned char>(c) < 0x20; }

@@ -64,7 +64,9 @@ bool ReadPiece(uint64_t offset, char* out, size_t length) {
 void EndIfTimeIsUp(uint64_t cpu_seconds) {
   timespec used = {};
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
-  if (static_cast<uint64_t>(used.tv_sec) >= cpu_seconds) raise(SIGXCPU);
+  if (static_cast<uint64_t>(used.tv_sec) >= cpu_seconds) {
+    static_cast<void>(raise(SIGXCPU));
+  }
 }
 
 // For libtsk: gives how much was read, or -1.
