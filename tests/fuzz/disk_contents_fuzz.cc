@@ -20,10 +20,11 @@ using namespace pellucid;
 
 namespace {
 
-// As if the disk were what a LUKS volume has from before it was one.
+// As if the disk were what a LUKS volume has from before it was one; no more of
+// it than signatures take, or there would be little time for anything else.
 void LookForRemains(BlockDevice& disk) {
   std::vector<std::byte> bytes(
-      std::min<uint64_t>(disk.size(), uint64_t{128} << 10));
+      std::min<uint64_t>(disk.size(), uint64_t{8} << 10));
   disk.Read(0, bytes);
   RemainsCollector collector;
   // In two pieces, the later one first.
