@@ -9,6 +9,7 @@
 #include <system_error>
 #include <utility>
 
+#include "engine/disk_partition.h"
 #include "engine/errors.h"
 #include "engine/luks/luks_device.h"
 #include "engine/luks/unlock.h"
@@ -473,6 +474,18 @@ void CheckOptions(const OpenOptions& options) {
   }
   if (options.force_share) {
     refuse("--force-share reads what another program may be writing");
+  }
+}
+
+void CutToPartition(AssembledLayers& disk, unsigned number,
+                    const std::string& disk_name) {
+  const Partition partition = FindPartition(*disk.device, number, disk_name);
+  if (disk.writable != nullptr) {
+    disk = AssembledLayers::Writable(
+        std::make_unique<DiskPartition>(disk.TakeWritable(), partition));
+  } else {
+    disk = AssembledLayers::ReadOnly(
+        std::make_unique<DiskPartition>(std::move(disk.device), partition));
   }
 }
 

@@ -102,6 +102,11 @@ struct AssembledLayers {
 // clusters as they are stored. Throws CorruptImage and IoError.
 AssembledLayers AssembleLayers(std::unique_ptr<ImageLayer> top);
 
+// Leaves only the partition of the disk with this number. Throws as
+// FindPartition() does.
+void CutToPartition(AssembledLayers& disk, unsigned number,
+                    const std::string& disk_name);
+
 }  // namespace pellucid
 
 #endif  // PELLUCID_ENGINE_IMAGE_LAYERS_H_

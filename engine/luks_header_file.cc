@@ -6,7 +6,6 @@
 #include <string>
 #include <utility>
 
-#include "engine/disk_partition.h"
 #include "engine/errors.h"
 #include "engine/file_device.h"
 #include "engine/image_layers.h"
@@ -139,13 +138,9 @@ WritableHeaderFile OpenAmongGuestData(const OpenOptions& options,
   }
   // What is changed may have been stored where it cannot be overwritten.
   layers->wipes_freed = true;
-  opened.guest = AssembleLayers(std::move(layers)).TakeWritable();
-  if (options.partition) {
-    const Partition partition =
-        FindPartition(*opened.guest, *options.partition, name);
-    opened.guest =
-        std::make_unique<DiskPartition>(std::move(opened.guest), partition);
-  }
+  AssembledLayers disk = AssembleLayers(std::move(layers));
+  if (options.partition) CutToPartition(disk, *options.partition, name);
+  opened.guest = disk.TakeWritable();
   OpenOptions inside = options;
   inside.format = inside.header_format = ContainerFormat::kRaw;
   const HeaderRange range = find(*opened.guest, inside);
@@ -217,13 +212,9 @@ ReadableHeaderFile OpenHeaderForReading(const OpenOptions& options) {
   if (IsAmongGuestData(*opened.file, options)) {
     std::unique_ptr<ImageLayer> layers = OpenHolderLayers(options);
     if (options.partition) RefuseEncrypted(*layers);
-    opened.file = AssembleLayers(std::move(layers)).device;
-    if (options.partition) {
-      const Partition partition =
-          FindPartition(*opened.file, *options.partition, name);
-      opened.file =
-          std::make_unique<DiskPartition>(std::move(opened.file), partition);
-    }
+    AssembledLayers disk = AssembleLayers(std::move(layers));
+    if (options.partition) CutToPartition(disk, *options.partition, name);
+    opened.file = std::move(disk.device);
     inside.format = inside.header_format = ContainerFormat::kRaw;
   }
   opened.range = FindLuksHeader(*opened.file, inside);

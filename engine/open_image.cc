@@ -6,7 +6,6 @@
 #include <iterator>
 #include <utility>
 
-#include "engine/disk_partition.h"
 #include "engine/errors.h"
 #include "engine/image_layers.h"
 #include "engine/luks/located_header.h"
@@ -56,17 +55,6 @@ std::unique_ptr<ImageLayer> OpenHeaderLayers(const OpenOptions& options,
   reading.writable = false;
   return OpenLayers(options.header, options.header_format, "", reading,
                     IfNamedFileFails::kThrow);
-}
-
-// Leaves only the partition of the disk.
-void CutToPartition(AssembledLayers& content, const Partition& partition) {
-  if (content.writable != nullptr) {
-    content = AssembledLayers::Writable(
-        std::make_unique<DiskPartition>(content.TakeWritable(), partition));
-  } else {
-    content = AssembledLayers::ReadOnly(
-        std::make_unique<DiskPartition>(std::move(content.device), partition));
-  }
 }
 
 // One call of OpenImage(): puts one layer on another.
@@ -135,32 +123,32 @@ class ImageOpener {
       const auto located =
           luks::ReadLuksHeader(*file, 0, file->size(), options_.header.native(),
                                luks::Place::kDetached);
-      luks_layer_ = {
-          .device = OpenVolume(image_, located, luks::Place::kDetached,
-                               options_.ciphertext_watch),
-          .header = located.header,
-          .in_place = false};
+      OpenDiskVolume(located, luks::Place::kDetached);
     } else if (luks::IsLuksVolume(*content_.device)) {
       const auto located =
           luks::ReadLuksHeader(*content_.device, 0, content_.device->size(),
                                image_, luks::Place::kInPlace);
-      luks_layer_ = {
-          .device = OpenVolume(image_, located, luks::Place::kInPlace,
-                               options_.ciphertext_watch),
-          .header = located.header,
-          .in_place = true};
+      OpenDiskVolume(located, luks::Place::kInPlace);
     }
   }
 
+  // The LUKS volume that all of the disk is, in its snapshots as well.
+  void OpenDiskVolume(const luks::LocatedHeader& located, luks::Place place) {
+    luks::LuksDevice* const device = OpenVolume(image_, located, place);
+    device->set_ciphertext_watch(options_.ciphertext_watch);
+    luks_layer_ = {.device = device,
+                   .header = located.header,
+                   .in_place = place == luks::Place::kInPlace};
+  }
+
   void OpenPartition() {
-    CutToPartition(
-        content_, FindPartition(*content_.device, *options_.partition, image_));
+    CutToPartition(content_, *options_.partition, image_);
     if (!decrypts() || !luks::IsLuksVolume(*content_.device)) return;
     const std::string partition = PartitionName(options_);
     const auto located =
         luks::ReadLuksHeader(*content_.device, 0, content_.device->size(),
                              partition, luks::Place::kInPlace);
-    OpenVolume(partition, located, luks::Place::kInPlace, {});
+    OpenVolume(partition, located, luks::Place::kInPlace);
   }
 
   // Refuses the header unless it is expected, if it is the first one.
@@ -172,8 +160,7 @@ class ImageOpener {
   // Puts the LUKS volume on top; gives its device.
   luks::LuksDevice* OpenVolume(const std::string& payload_name,
                                const luks::LocatedHeader& located,
-                               luks::Place place,
-                               const CiphertextWatch& watch) {
+                               luks::Place place) {
     CheckFirstHeader(located);
     AssembledLayers payload = std::move(content_);
     luks::CheckPayload(located, payload.device->size(), payload_name);
@@ -201,7 +188,6 @@ class ImageOpener {
           std::move(payload.device), located.header, key.bytes()));
     }
     auto* const device = static_cast<luks::LuksDevice*>(content_.device.get());
-    device->set_ciphertext_watch(watch);
     if (probe && probe->IsNoise(*device)) {
       opened_.warnings.push_back(fmt::format(
           "{}: looks random when it is decrypted with {}: neither a partition "

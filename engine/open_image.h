@@ -5,16 +5,15 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
 #include "engine/block_device.h"
 #include "engine/expected_header.h"
 #include "engine/image_info.h"
+#include "engine/luks/luks_device.h"
 #include "engine/passphrase_source.h"
 #include "engine/snapshot_disks.h"
 #include "engine/writable_device.h"
@@ -24,9 +23,6 @@ namespace pellucid {
 // The container of a payload or of a header. LUKS inside it is found by its
 // magic.
 enum class ContainerFormat { kAuto, kRaw, kQcow2 };
-
-using CiphertextWatch =
-    std::function<void(uint64_t offset, std::span<const std::byte> sectors)>;
 
 enum class Encryption {
   kAuto,  // Decrypt whatever the metadata says is encrypted.
@@ -42,7 +38,7 @@ struct OpenOptions {
   ContainerFormat format = ContainerFormat::kAuto;
   ContainerFormat header_format = ContainerFormat::kAuto;
   Encryption encryption = Encryption::kAuto;
-  std::string snapshot;             // Name or id; empty for the active state.
+  std::string snapshot;  // Name or id; empty for the active state.
   // Show this partition of the disk, and what is in it if that is a LUKS
   // volume. Not the whole disk's snapshots, then.
   std::optional<unsigned> partition;
@@ -59,7 +55,7 @@ struct OpenOptions {
   // Sees the ciphertext of the LUKS volume that is on top, as it is read and
   // before it is decrypted: where it stands in the payload, in whole sectors.
   // Called from whichever thread reads.
-  CiphertextWatch ciphertext_watch;
+  luks::LuksDevice::CiphertextWatch ciphertext_watch;
   // Refuse any other LUKS header, before a passphrase is asked for if it can be
   // seen without one. Means the header that the user sees first: the detached
   // one, that inside the image, that at the disk's first byte, or that of the

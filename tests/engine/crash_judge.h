@@ -58,6 +58,14 @@ class CrashJudge {
   uint64_t asked_qemu_ = 0;
 };
 
+// How many crash points a judge has found wrong, and how.
+struct CrashFailures {
+  uint64_t corrupt = 0;  // The metadata.
+  uint64_t lost = 0;     // What was synced.
+};
+// For tests of the judge and of the points: `disks` did not keep their promise.
+CrashFailures CountFailures(CrashJudge& judge, const CrashDisks& disks);
+
 // What `qemu-img check` finds wrong with an image beyond leaks; empty if
 // nothing. Leaks too if they are not allowed. `open_arguments` as
 // QemuImages::OpenArguments() gives them, relative names from `folder` on.

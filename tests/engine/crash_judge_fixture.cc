@@ -16,6 +16,16 @@ constexpr const char* kName = "crashed.qcow2";
 
 }  // namespace
 
+CrashFailures CountFailures(CrashJudge& judge, const CrashDisks& disks) {
+  CrashFailures failures;
+  ForEachCrashPoint(disks, 2, 3, [&](const CrashPoint& point) {
+    const std::string wrong = judge.Judge(point);
+    if (wrong.find("corruptions") != std::string::npos) ++failures.corrupt;
+    if (wrong.find("must hold version") != std::string::npos) ++failures.lost;
+  });
+  return failures;
+}
+
 std::string QemuCheck(const std::vector<std::string>& open_arguments,
                       bool leaks_allowed, const std::filesystem::path& folder) {
   std::vector<std::string> command = {"qemu-img", "check", "--output=json"};

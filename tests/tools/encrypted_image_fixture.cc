@@ -82,6 +82,15 @@ std::filesystem::path EncryptedImageTest::MakeImage(
   return folder_ / name;
 }
 
+void EncryptedImageTest::Encrypt(const std::string& plain,
+                                 const std::string& image) {
+  RunTool({"qemu-img", "convert", "-f", "raw", "-O", "qcow2", "--object",
+           "secret,id=s,file=" + KeyFile(), "-o",
+           "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
+           plain, image},
+          "", folder_.path());
+}
+
 Bytes EncryptedImageTest::Plaintext() {
   Bytes content(kImageSize);
   std::fill_n(content.begin() + kDataOffset, kDataLength,

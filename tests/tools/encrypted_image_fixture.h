@@ -34,6 +34,9 @@ class EncryptedImageTest : public testing::Test {
       const std::string& options = "encrypt.format=luks,encrypt.iter-time=10",
       std::string_view passphrase = kPassphrase);
 
+  // An encrypted qcow2 image of a raw one; both are names in folder_.
+  void Encrypt(const std::string& plain, const std::string& image);
+
   // What is in every image of MakeImage().
   static Bytes Plaintext();
 

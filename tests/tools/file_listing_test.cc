@@ -58,13 +58,6 @@ class FileListingTest : public EncryptedImageTest {
     return RunPellucid(options);
   }
 
-  void Encrypt(const std::string& plain, const std::string& image) {
-    Tool({"qemu-img", "convert", "-f", "raw", "-O", "qcow2", "--object",
-          "secret,id=s,file=" + KeyFile(), "-o",
-          "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
-          plain, image});
-  }
-
   // The file "ext4": two files and a link, a folder that is deleted with what
   // is in it, names that are hard to write, an inode that no name is left of.
   void MakeExt4() {

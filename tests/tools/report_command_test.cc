@@ -81,13 +81,6 @@ class ReportCommandTest : public EncryptedImageTest {
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
   }
 
-  void Encrypt(const std::string& plain, const std::string& image) {
-    Tool({"qemu-img", "convert", "-f", "raw", "-O", "qcow2", "--object",
-          "secret,id=s,file=" + KeyFile(), "-o",
-          "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
-          plain, image});
-  }
-
   // plain.raw and disk.qcow2: a GPT with ext4, FAT and swap space.
   void MakePartitionedDisk() {
     Tool({"truncate", "-s", "64M", "plain.raw"});
