@@ -92,9 +92,10 @@ class Comparer {
       SkipUnreadable(first);
       return;
     }
-    if (IsHole(block)) return CompareUnstored(first, block_entries_);
     const auto known = blocks_.find(block);
-    if (known != blocks_.end() && IsUncounted(first)) {
+    if (known == blocks_.end()) {
+      if (IsHole(block)) return CompareUnstored(first, block_entries_);
+    } else if (IsUncounted(first)) {
       return CompareUncounted(first, known->second);
     }
     Block seen;

@@ -19,16 +19,16 @@ UnallocatedClusters::UnallocatedClusters(
     uint64_t cluster_size, std::unique_ptr<crypto::SectorCipher> cipher)
     : file_(std::move(file)), cipher_(std::move(cipher)) {
   const uint64_t size = file_->size();
-  for (uint64_t cluster = 0; cluster * cluster_size < size; ++cluster) {
-    if (references[cluster] != 0) continue;
-    const uint64_t begin = cluster * cluster_size;
-    const uint64_t end = std::min(begin + cluster_size, size);
-    if (!runs_.empty() && runs_.back().end == begin) {
-      runs_.back().end = end;
-    } else {
-      runs_.push_back({.begin = begin, .end = end});
-    }
-  }
+  uint64_t begin = 0;
+  const auto end_run = [&](uint64_t end) {
+    if (begin < end) runs_.push_back({.begin = begin, .end = end});
+  };
+  references.ForEachCounted(0, references.size(), [&](uint64_t cluster) {
+    const uint64_t offset = cluster * cluster_size;
+    end_run(std::min(offset, size));
+    begin = offset + cluster_size;
+  });
+  end_run(size);
 }
 
 Extent UnallocatedClusters::RunAt(uint64_t offset, uint64_t max_length) const {
