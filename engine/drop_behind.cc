@@ -14,29 +14,12 @@ namespace {
 constexpr size_t kLeastPageBytes = 4096;
 // A chunk is cold if no more than one page of so many is there.
 constexpr size_t kColdShare = 8;
-constexpr uint64_t kDisorder = 4;  // Chunks.
 
 }  // namespace
 
-void DropBehind::Enter(uint64_t chunk, uint64_t length) {
-  read_bytes_.fetch_add(length, std::memory_order_relaxed);
-  const std::unique_lock lock(mutex_, std::try_to_lock);
-  if (!lock.owns_lock()) return;
-  uint64_t current = chunk_.load(std::memory_order_relaxed);
-  // Of several threads that read in order together one may be ahead or late,
-  // and an image that several threads have written is not quite in order
-  // itself.
-  if (chunk <= current && current - chunk <= kDisorder) return;
-  const uint64_t read_bytes =
-      read_bytes_.exchange(0, std::memory_order_relaxed);
-  if (chunk > current && chunk - current <= kDisorder &&
-      read_bytes >= (chunk - current) * kChunkBytes / 2) {
-    for (; current < chunk; ++current) Advance(current);
-  } else {
-    previous_is_ours_ = false;
-    was_cold_ = 0;
-  }
-  chunk_.store(chunk, std::memory_order_relaxed);
+void DropBehind::Restart() {
+  previous_is_ours_ = false;
+  was_cold_ = 0;
 }
 
 void DropBehind::Advance(uint64_t current) {

@@ -24,7 +24,15 @@ constexpr size_t kZerosAtOnce = 64 << 10;
 }  // namespace
 
 WritableFileDevice::WritableFileDevice(std::filesystem::path file, int fd)
-    : file_(std::move(file)), fd_(fd), drop_behind_(fd) {}
+    : file_(std::move(file)),
+      fd_(fd),
+      drop_behind_(fd),
+      write_behind_([fd](uint64_t offset, uint64_t length) {
+        // Only a hint. What fails the next flush tells: this call leaves the
+        // file's errors as they are.
+        sync_file_range(fd, static_cast<off64_t>(offset),
+                        static_cast<off64_t>(length), SYNC_FILE_RANGE_WRITE);
+      }) {}
 
 WritableFileDevice::~WritableFileDevice() { close(fd_); }
 
@@ -79,6 +87,7 @@ void WritableFileDevice::Write(uint64_t offset, std::span<const std::byte> in) {
           file_, errno,
           fmt::format("write at offset {}", offset));
     }
+    write_behind_.NoteWrite(offset, static_cast<uint64_t>(n));
     offset += static_cast<uint64_t>(n);
     in = in.subspan(static_cast<size_t>(n));
     uint64_t size = size_;

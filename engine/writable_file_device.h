@@ -11,6 +11,7 @@
 #include "engine/drop_behind.h"
 #include "engine/host_file.h"
 #include "engine/writable_device.h"
+#include "engine/write_behind.h"
 
 namespace pellucid {
 
@@ -57,6 +58,7 @@ class WritableFileDevice : public ResizableDevice {
   const std::filesystem::path file_;
   const int fd_;
   DropBehind drop_behind_;
+  WriteBehind write_behind_;
   struct stat stat_ = {};
   std::atomic<uint64_t> size_ = 0;
   // Held while the host flushes: it tells each failure to one caller only, and

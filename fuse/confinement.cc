@@ -48,6 +48,7 @@ constexpr std::array kAllowed = {
     SCMP_SYS(fallocate),
     SCMP_SYS(fdatasync),
     SCMP_SYS(fsync),
+    SCMP_SYS(sync_file_range),
     SCMP_SYS(ftruncate),
     SCMP_SYS(fadvise64),
     SCMP_SYS(fstat),

@@ -143,19 +143,21 @@ ExportTarget::ExportTarget(const ExportTargetOptions& options, uint64_t size,
     kind_ = Kind::kBlockDevice;
   }
   try {
-    Prepare(size);
+    Prepare(size, status.st_size != 0);
   } catch (...) {
     Discard();
     throw;
   }
 }
 
-void ExportTarget::Prepare(uint64_t size) {
+void ExportTarget::Prepare(uint64_t size, bool has_content) {
   switch (kind_) {
     case Kind::kFile:
       if (size > static_cast<uint64_t>(INT64_MAX)) ThrowIoError(EFBIG, name_);
-      // Old content goes first, so that what is skipped reads as zeros.
-      if (ftruncate(file_.get(), 0) != 0 ||
+      // Old content goes first, so that what is skipped reads as zeros. Not
+      // where there is none: ext4 hands all of a file that was ever cut to the
+      // disk as soon as it is closed, and close(2) waits for most of it.
+      if ((has_content && ftruncate(file_.get(), 0) != 0) ||
           ftruncate(file_.get(), static_cast<off_t>(size)) != 0) {
         ThrowIoError(errno, name_);
       }

@@ -54,7 +54,7 @@ class ExportTarget : public CopyTarget {
  private:
   enum class Kind { kFile, kBlockDevice, kStream };
 
-  void Prepare(uint64_t size);
+  void Prepare(uint64_t size, bool has_content);
   // Lets the kernel zero a part of a block device; false if it cannot.
   bool ZeroOnBlockDevice(uint64_t offset, uint64_t length);
 

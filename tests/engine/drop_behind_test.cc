@@ -2,22 +2,19 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/mman.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <memory>
 #include <random>
-#include <stdexcept>
-#include <string>
 #include <thread>
 #include <vector>
 
 #include "engine/file_device.h"
 #include "engine/writable_file_device.h"
 #include "tests/engine/host_files_fixture.h"
+#include "tests/engine/page_cache_watch.h"
 
 namespace pellucid {
 namespace {
@@ -33,12 +30,8 @@ constexpr uint64_t kLeft = (1 + DropBehind::kLookAhead + 2 + 3) * kChunk;
 class DropBehindTest : public testing::Test {
  protected:
   void SetUp() override {
-    // What is in a tmpfs is nowhere else, so nothing can be dropped there.
-    struct statfs status;
-    ASSERT_EQ(statfs(folder_.path().c_str(), &status), 0);
-    constexpr long kTmpfs = 0x01021994;
-    ASSERT_NE(static_cast<long>(status.f_type), kTmpfs)
-        << "set TMPDIR to a folder on a disk";
+    ASSERT_FALSE(IsInTmpfs(folder_.path()))
+      << "set TMPDIR to a folder on a disk";
     WriteHostFile(path_, Noise(kFileBytes, 1));
     fd_ = open(path_.c_str(), O_RDWR | O_CLOEXEC);
     ASSERT_GE(fd_, 0);
@@ -49,15 +42,7 @@ class DropBehindTest : public testing::Test {
   void TearDown() override { close(fd_); }
 
   uint64_t CachedBytes() const {
-    void* const memory =
-        mmap(nullptr, kFileBytes, PROT_NONE, MAP_SHARED, fd_, 0);
-    if (memory == MAP_FAILED) throw std::runtime_error("mmap");
-    std::vector<unsigned char> pages(kFileBytes / 4096);
-    const bool is_known = mincore(memory, kFileBytes, pages.data()) == 0;
-    munmap(memory, kFileBytes);
-    if (!is_known) throw std::runtime_error("mincore");
-    return 4096 * static_cast<uint64_t>(std::ranges::count_if(
-                      pages, [](unsigned char p) { return (p & 1) != 0; }));
+    return pellucid::CachedBytes(fd_, kFileBytes);
   }
 
   static void ReadInOrder(BlockDevice& device, size_t request = kRequest) {

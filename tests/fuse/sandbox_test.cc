@@ -157,6 +157,7 @@ TEST_F(SandboxTest, OpenFilesStayUsable) {
     char text[4] = {};
     const bool done =
         pwrite(fd, "text", 4, 100) == 4 && pread(fd, text, 4, 100) == 4 &&
+        sync_file_range(fd, 0, 4096, SYNC_FILE_RANGE_WRITE) == 0 &&
         fdatasync(fd) == 0 && fallocate(fd, 0, 0, 4096) == 0 &&
         fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) ==
             0 &&

@@ -1,10 +1,13 @@
 #include "tools/plaintext_copy.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <random>
 #include <set>
 #include <stdexcept>
@@ -14,6 +17,7 @@
 
 #include "engine/errors.h"
 #include "tests/engine/host_files_fixture.h"
+#include "tests/engine/page_cache_watch.h"
 #include "tests/tools/interval_device.h"
 #include "tools/export_target.h"
 
@@ -136,6 +140,29 @@ TEST_F(PlaintextCopyTest, TheFirstErrorEndsManyThreads) {
     EXPECT_THROW(copy.Run(4, IgnoreProgress), IoError);
     EXPECT_LE(device.bytes_read(), 20 * kMiB);
   }
+}
+
+// ext4 begins to store a file that was ever cut when it is closed, and a copy
+// would take as long as the disk.
+TEST_F(PlaintextCopyTest, ANewFileIsNotStoredBeforeTheHostSeesFit) {
+  constexpr uint64_t kSize = 8 * kMiB;
+  IntervalDevice device(kSize);
+  device.AddData(0, kSize);
+  ASSERT_FALSE(IsInTmpfs(folder_.path())) << "set TMPDIR to a folder on a disk";
+  const auto unstored_bytes = [&] {
+    Copy(device, {.offset = 0, .length = kSize}, true, 2);
+    const int fd = open((folder_ / "copy").c_str(), O_RDONLY | O_CLOEXEC);
+    const uint64_t bytes = UnstoredBytes(fd, kSize);
+    close(fd);
+    std::filesystem::remove(folder_ / "copy");
+    return bytes;
+  };
+  // A busy host may see fit at once.
+  uint64_t unstored = unstored_bytes();
+  for (int retries = 10; retries > 0 && unstored < kSize; --retries) {
+    unstored = unstored_bytes();
+  }
+  EXPECT_EQ(unstored, kSize);
 }
 
 // Gives the watcher time to be called.

@@ -1,0 +1,52 @@
+#ifndef PELLUCID_TESTS_ENGINE_PAGE_CACHE_WATCH_H_
+#define PELLUCID_TESTS_ENGINE_PAGE_CACHE_WATCH_H_
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <filesystem>
+#include <stdexcept>
+#include <vector>
+
+namespace pellucid {
+
+// What is in a tmpfs is nowhere else, so that nothing there is ever dropped or
+// on its way to a disk: no place for tests of that.
+inline bool IsInTmpfs(const std::filesystem::path& path) {
+  struct statfs status;
+  constexpr long kTmpfs = 0x01021994;
+  return statfs(path.c_str(), &status) == 0 &&
+         static_cast<long>(status.f_type) == kTmpfs;
+}
+
+// How much of the first `size` bytes of a file is in the host's page cache.
+inline uint64_t CachedBytes(int fd, uint64_t size) {
+  void* const memory = mmap(nullptr, size, PROT_NONE, MAP_SHARED, fd, 0);
+  if (memory == MAP_FAILED) throw std::runtime_error("mmap");
+  std::vector<unsigned char> pages((size + 4095) / 4096);
+  const bool is_known = mincore(memory, size, pages.data()) == 0;
+  munmap(memory, size);
+  if (!is_known) throw std::runtime_error("mincore");
+  return 4096 * static_cast<uint64_t>(std::ranges::count_if(
+                    pages, [](unsigned char p) { return (p & 1) != 0; }));
+}
+
+// How much of the first `size` bytes of a file, all of which are in the page
+// cache, the host has not begun to store. It begins with them here.
+inline uint64_t UnstoredBytes(int fd, uint64_t size) {
+  // What is on its way is awaited, and can be dropped then.
+  const auto length = static_cast<off64_t>(size);
+  if (sync_file_range(fd, 0, length, SYNC_FILE_RANGE_WAIT_BEFORE) != 0 ||
+      posix_fadvise(fd, 0, length, POSIX_FADV_DONTNEED) != 0) {
+    throw std::runtime_error("sync_file_range, posix_fadvise");
+  }
+  return CachedBytes(fd, size);
+}
+
+}  // namespace pellucid
+
+#endif  // PELLUCID_TESTS_ENGINE_PAGE_CACHE_WATCH_H_
