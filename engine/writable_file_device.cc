@@ -21,6 +21,26 @@ namespace {
 constexpr mode_t kForOwnerAlone = S_IRUSR | S_IWUSR;
 constexpr size_t kZerosAtOnce = 64 << 10;
 
+// Returns 0, or an errno if the host may have lost what it was to store.
+int BeginToStore(int fd, uint64_t offset, uint64_t length) {
+  if (sync_file_range(fd, static_cast<off64_t>(offset),
+                      static_cast<off64_t>(length),
+                      SYNC_FILE_RANGE_WRITE) == 0) {
+    return 0;
+  }
+  switch (errno) {
+    case EINVAL:
+    case ENOSYS:
+    case EOPNOTSUPP:
+    case ESPIPE:  // Not for this file.
+    case EAGAIN:
+    case ENOMEM:  // Not now: what was not stored is kept.
+      return 0;
+    default:
+      return errno;
+  }
+}
+
 }  // namespace
 
 WritableFileDevice::WritableFileDevice(std::filesystem::path file, int fd)
@@ -28,13 +48,13 @@ WritableFileDevice::WritableFileDevice(std::filesystem::path file, int fd)
       fd_(fd),
       drop_behind_(fd),
       write_behind_([fd](uint64_t offset, uint64_t length) {
-        // Only a hint. What fails the next flush tells: this call leaves the
-        // file's errors as they are.
-        sync_file_range(fd, static_cast<off64_t>(offset),
-                        static_cast<off64_t>(length), SYNC_FILE_RANGE_WRITE);
+        return BeginToStore(fd, offset, length);
       }) {}
 
-WritableFileDevice::~WritableFileDevice() { close(fd_); }
+WritableFileDevice::~WritableFileDevice() {
+  write_behind_.Stop();
+  close(fd_);
+}
 
 std::unique_ptr<WritableFileDevice> WritableFileDevice::Open(
     const std::filesystem::path& file, const HostFileCheck& check) {
@@ -83,16 +103,15 @@ void WritableFileDevice::Write(uint64_t offset, std::span<const std::byte> in) {
         pwrite(fd_, in.data(), in.size(), static_cast<off_t>(offset));
     if (n < 0) {
       if (errno == EINTR) continue;
-      ThrowHostError(
-          file_, errno,
-          fmt::format("write at offset {}", offset));
+      ThrowHostError(file_, errno, fmt::format("write at offset {}", offset));
     }
-    write_behind_.NoteWrite(offset, static_cast<uint64_t>(n));
+    const uint64_t begin = offset;
     offset += static_cast<uint64_t>(n);
     in = in.subspan(static_cast<size_t>(n));
     uint64_t size = size_;
     while (size < offset && !size_.compare_exchange_weak(size, offset)) {
     }
+    write_behind_.NoteWrite(begin, offset - begin);
   }
 }
 
@@ -134,8 +153,8 @@ void WritableFileDevice::FreeSpace(uint64_t offset, uint64_t length) noexcept {
 void WritableFileDevice::Flush() {
   const std::lock_guard lock(flush_mutex_);
   if (flush_errno_ == 0) {
-    if (fdatasync(fd_) == 0) return;
-    flush_errno_ = errno;
+    flush_errno_ = fdatasync(fd_) != 0 ? errno : write_behind_.Error();
+    if (flush_errno_ == 0) return;
     ThrowHostError(file_, flush_errno_, "flush it");
   }
   ThrowHostError(file_, flush_errno_,

@@ -58,13 +58,13 @@ class WritableFileDevice : public ResizableDevice {
   const std::filesystem::path file_;
   const int fd_;
   DropBehind drop_behind_;
-  WriteBehind write_behind_;
   struct stat stat_ = {};
   std::atomic<uint64_t> size_ = 0;
   // Held while the host flushes: it tells each failure to one caller only, and
   // the others would be told of a success.
   std::mutex flush_mutex_;
   int flush_errno_ = 0;  // Guarded by it; of the first flush that failed.
+  WriteBehind write_behind_;
 };
 
 }  // namespace pellucid

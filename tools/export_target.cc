@@ -155,8 +155,8 @@ void ExportTarget::Prepare(uint64_t size, bool has_content) {
     case Kind::kFile:
       if (size > static_cast<uint64_t>(INT64_MAX)) ThrowIoError(EFBIG, name_);
       // Old content goes first, so that what is skipped reads as zeros. Not
-      // where there is none: ext4 hands all of a file that was ever cut to the
-      // disk as soon as it is closed, and close(2) waits for most of it.
+      // where there is none: ext4 hands all of a file that was ever cut to
+      // nothing to the disk when it is closed, and close(2) waits for most of it.
       if ((has_content && ftruncate(file_.get(), 0) != 0) ||
           ftruncate(file_.get(), static_cast<off_t>(size)) != 0) {
         ThrowIoError(errno, name_);

@@ -31,7 +31,7 @@ class DropBehindTest : public testing::Test {
  protected:
   void SetUp() override {
     ASSERT_FALSE(IsInTmpfs(folder_.path()))
-      << "set TMPDIR to a folder on a disk";
+        << "set TMPDIR to a folder on a disk";
     WriteHostFile(path_, Noise(kFileBytes, 1));
     fd_ = open(path_.c_str(), O_RDWR | O_CLOEXEC);
     ASSERT_GE(fd_, 0);
