@@ -17,13 +17,22 @@
 
 namespace pellucid {
 
+inline bool IsOfType(const std::filesystem::path& path, long type) {
+  struct statfs status;
+  return statfs(path.c_str(), &status) == 0 &&
+         static_cast<long>(status.f_type) == type;
+}
+
 // What is in a tmpfs is nowhere else, so that nothing there is ever dropped or
 // on its way to a disk: no place for tests of that.
 inline bool IsInTmpfs(const std::filesystem::path& path) {
-  struct statfs status;
-  constexpr long kTmpfs = 0x01021994;
-  return statfs(path.c_str(), &status) == 0 &&
-         static_cast<long>(status.f_type) == kTmpfs;
+  return IsOfType(path, 0x01021994);
+}
+
+// Of an overlayfs, as containers have it, neither sync_file_range(2) nor
+// cachestat(2) reaches the pages.
+inline bool IsInOverlayfs(const std::filesystem::path& path) {
+  return IsOfType(path, 0x794c7630);
 }
 
 // How much of the first `size` bytes of a file is in the host's page cache.
@@ -39,12 +48,13 @@ inline uint64_t CachedBytes(int fd, uint64_t size) {
 }
 
 // How much of the first `size` bytes of a file the host has not begun to store.
-// None if it cannot tell (before Linux 6.5).
+// None if it cannot tell (before Linux 6.5, in an overlayfs).
 inline std::optional<uint64_t> DirtyBytes(int fd, uint64_t size) {
   constexpr long kCachestat = 451;  // The same for all machines.
   const std::array<uint64_t, 2> range = {0, size};
   std::array<uint64_t, 5> counts = {};  // Of pages: cached, dirty, ...
-  if (syscall(kCachestat, fd, range.data(), counts.data(), 0) != 0) {
+  if (syscall(kCachestat, fd, range.data(), counts.data(), 0) != 0 ||
+      counts[0] == 0) {
     return std::nullopt;
   }
   return counts[1] * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
